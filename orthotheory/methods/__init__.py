@@ -1,0 +1,67 @@
+"""Optimizers, one family a file, and the table that finds them by name."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..names import build, closest
+from .adam import Adam
+from .auon import AuON, HybridAuON
+from .contract import Card, Method
+from .gradient import GradientDescent, HeavyBall, Nesterov
+from .lion import Lion
+from .muon import SHAPE_FACTORS, Muon
+from .normalized import NormalizedGD, SignDescent, Signum
+from .polargrad import PolarGrad
+from .trust_region import DualScaled, TrustRegion
+
+
+class Entry(NamedTuple):
+    """A method class and the hyper-parameters that a name presets."""
+
+    method: type[Method]
+    preset: dict[str, Any] = {}  # noqa: RUF012
+
+
+TABLE: dict[str, Entry] = {
+    "gd": Entry(GradientDescent),
+    "heavy-ball": Entry(HeavyBall),
+    "nesterov": Entry(Nesterov),
+    "adam": Entry(Adam),
+    "normalized-gd": Entry(NormalizedGD),
+    "sign": Entry(SignDescent),
+    "signum": Entry(Signum),
+    "trust-region": Entry(TrustRegion),
+    "dual-scaled": Entry(DualScaled),
+    "polargrad": Entry(PolarGrad),
+    "muon": Entry(Muon),
+    "muon-torch": Entry(Muon, {"variant": "torch", "lr": 1e-3, "weight_decay": 0.1}),
+    "muon-moonlight": Entry(Muon, {"variant": "moonlight", "lr": 1e-3, "weight_decay": 0.1}),
+    "auon": Entry(AuON),
+    "auon-package": Entry(AuON, {"variant": "package", "lr": 0.24}),
+    "hybrid-auon": Entry(HybridAuON),
+    "hybrid-auon-package": Entry(HybridAuON, {"variant": "package", "lr": 0.24}),
+    "lion": Entry(Lion),
+}
+
+
+def names() -> list[str]:
+    """Return the names that `make` knows."""
+    return list(TABLE)
+
+
+def make(name: str, **hyper) -> Method:
+    """Build a method by name; the name's presets give way to what is passed.
+
+    >>> make("muon-torch").lr, make("gd", lr=0.5).lr
+    (0.001, 0.5)
+    """
+    entry = closest(name, TABLE, "method")
+    return build(entry.method, {**entry.preset, **hyper}, name)
+
+
+__all__ = [
+    "SHAPE_FACTORS", "TABLE", "Adam", "AuON", "Card", "DualScaled", "Entry", "GradientDescent", "HeavyBall",
+    "HybridAuON", "Lion", "Method", "Muon", "Nesterov", "NormalizedGD", "PolarGrad", "SignDescent", "Signum",
+    "TrustRegion", "make", "names",
+]

@@ -1,0 +1,59 @@
+"""Problems with known optimum and constants per norm, noise models, and the table that finds them by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from ..names import UnknownName, build, closest, suggestion
+from .contract import Constant, Problem
+from .digits import SoftmaxRegression, digits
+from .noise import NOISES, Gaussian, HeavyTailed, LowRank, Minibatch
+from .quadratic import KroneckerQuadratic, LeastSquares, least_squares, log_spectrum, orthogonal, quadratic
+from .ramp import Ramp, best_radius, ramp
+
+TABLE: dict[str, Callable[..., Problem]] = {
+    "quadratic": quadratic,
+    "least-squares": least_squares,
+    "digits": digits,
+    "ramp": ramp,
+}
+
+
+def names() -> list[str]:
+    """Return the names that `make` knows."""
+    return list(TABLE)
+
+
+def make(name: str, **options: Any) -> Problem:
+    """Build a problem by name.
+
+    `noise` is a noise model, or a mapping such as {"name": "gaussian", "sigma": 0.1}.
+
+    >>> make("quadratic", rows=4, columns=3).start.shape
+    (4, 3)
+    """
+    factory = closest(name, TABLE, "problem")
+    known = inspect.signature(factory).parameters
+    for option in options:
+        if option not in known:
+            raise UnknownName(f"{name} has no option {option!r}; {suggestion(option, known)}")
+    built = dict(options)
+    if isinstance(built.get("noise"), dict):
+        noise = dict(built["noise"])
+        kind = noise.pop("name", None)
+        if kind is None:
+            raise ValueError(f"noise needs a 'name', one of {', '.join(NOISES)}; got {options['noise']!r}.")
+        built["noise"] = build(closest(kind, NOISES, "noise"), noise, kind)
+    problem = factory(**built)
+    defaults = {p.name: p.default for p in known.values()}
+    problem.config = {"name": name, **{k: v for k, v in {**defaults, **options}.items() if k != "device"}}
+    return problem
+
+
+__all__ = [
+    "NOISES", "TABLE", "Constant", "Gaussian", "HeavyTailed", "KroneckerQuadratic", "LeastSquares", "LowRank",
+    "Minibatch", "Problem", "Ramp", "SoftmaxRegression", "best_radius", "digits", "least_squares", "log_spectrum",
+    "make", "names", "orthogonal", "quadratic", "ramp",
+]

@@ -1,0 +1,245 @@
+"""The one loop: run(problem, method, steps) -> Trace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .arrays import Array, array_namespace, check_number, frobenius, to_host
+from .methods import Method
+from .names import closest
+from .norms import Nuclear, Spectral
+from .problems import Problem
+from .storage import plain, read_table, write_table
+
+
+class Moment(NamedTuple):
+    """What a recorder sees: before step k, with the step that follows (None after the last)."""
+
+    problem: Problem
+    method: Method
+    w: Array
+    grad: Array
+    step: Array | None
+
+
+Recorder = Callable[[Moment], Array]
+
+
+def _gap(t: Moment) -> Array:
+    return t.problem.value(t.w) - t.problem.optimal_value
+
+
+def _step_curvature(t: Moment) -> Array:
+    return t.problem.curvature(t.step)  # type: ignore[attr-defined]
+
+
+RECORDERS: dict[str, Recorder] = {
+    "value": lambda t: t.problem.value(t.w),
+    "gap": _gap,
+    "distance": lambda t: frobenius(t.w - t.problem.optimum),
+    "gradient_norm": lambda t: t.method.norm.dual(t.grad),
+    "gradient_frobenius": lambda t: frobenius(t.grad),
+    "gradient_nuclear": lambda t: Nuclear().value(t.grad),
+    "weight_spectral": lambda t: Spectral().value(t.w),
+    "step_norm": lambda t: t.method.norm.value(t.step),
+    "step_curvature": _step_curvature,
+    "accuracy": lambda t: t.problem.accuracy(t.w),  # type: ignore[attr-defined]
+    "iterate": lambda t: t.w,
+}
+NEEDS_STEP = {"step_norm", "step_curvature"}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a run recorded: host arrays by name, shape (records, *batch), and how it came about.
+
+    Attributes
+    ----------
+    k : array (records,)
+        Step numbers; records are taken before the step, the last one after the last step.
+    records : dict of arrays
+        By recorder name; `trace["gap"]` is short for `trace.records["gap"]`.
+    stopped_by : str
+        "steps", "target", "interrupted at step k", or "non-finite <quantity> at step k".
+    non_finite_at : int array (*batch)
+        The step at which a run of the batch first met a non-finite number, -1 for none.
+    """
+
+    problem: Problem
+    method: Method
+    k: np.ndarray
+    records: dict[str, np.ndarray]
+    stopped_by: str
+    non_finite_at: np.ndarray
+    seconds: float
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return closest(name, self.records, "record")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.records
+
+    @property
+    def steps(self) -> int:
+        """Steps actually taken, up to the last record."""
+        return int(self.k[-1]) if len(self.k) else 0
+
+    def to_pandas(self):
+        """Return a table with one row per recorded step and run; matrices are left out."""
+        import pandas
+
+        scalars = {n: v for n, v in self.records.items() if v.shape[1:] == self.non_finite_at.shape}
+        runs = max(1, self.non_finite_at.size)
+        columns: dict[str, np.ndarray] = {"k": np.repeat(self.k, runs)}
+        if self.non_finite_at.ndim:
+            columns["run"] = np.tile(np.arange(runs), len(self.k))
+        columns |= {name: values.reshape(-1) for name, values in scalars.items()}
+        return pandas.DataFrame(columns)
+
+    def write(self, folder: str | Path) -> Path:
+        """Write trace.parquet and its manifest trace.json atomically; return the table's path."""
+        path = Path(folder) / "trace.parquet"
+        outcome = {"stopped_by": self.stopped_by, "seconds": self.seconds}
+        write_table(path, self.to_pandas(), {"config": self.config, **outcome})
+        return path
+
+    @staticmethod
+    def read(folder: str | Path):
+        """Return (table, manifest) of a written trace; refuses a half-written one."""
+        return read_table(Path(folder) / "trace.parquet")
+
+
+def run(
+    problem: Problem,
+    method: Method,
+    steps: int = 100,
+    *,
+    record: Sequence[str] | Mapping[str, Recorder] = ("value", "gap", "gradient_norm"),
+    every: int = 1,
+    batch: tuple[int, ...] | None = None,
+    seed: int = 0,
+    start: Array | None = None,
+    target: float | None = None,
+    progress: bool = False,
+) -> Trace:
+    """Run a method on a problem and record what happens.
+
+    Parameters
+    ----------
+    steps : int
+        Number of steps.
+    record : names of `RECORDERS`, or a mapping from names to functions of a `Moment`
+        What to keep; the last record of a quantity that needs a following step is NaN.
+    every : int
+        Record each so many steps, and after the last.
+    batch : tuple of int, optional
+        Batch axes in front of the weights; by default the joint shape of array hyper-parameters.
+    seed : int
+        Seed of the gradient noise.
+    start : array (..., m, n), optional
+        First weights instead of `problem.start`.
+    target : float, optional
+        Stop once the gap of every run is at most this.
+    progress : bool
+        Show a bar (needs tqdm).
+
+    Notes
+    -----
+    A non-finite number ends a run, says at which step and in which quantity, and keeps what was recorded; in
+    a batch the other runs go on. An interrupt (Ctrl-C) likewise returns what there is.
+
+    >>> from orthotheory import methods, problems
+    >>> trace = run(problems.make("quadratic", rows=4, columns=4), methods.make("gd", lr=1.0), 50)
+    >>> trace.stopped_by, bool(trace["gap"][-1] < trace["gap"][0])
+    ('steps', True)
+    """
+    check_number(steps, "steps", low=0)
+    check_number(every, "every", low=1)
+    recorders = record if isinstance(record, Mapping) else {n: closest(n, RECORDERS, "record") for n in record}
+    w, batch = _first_weights(problem, method, start, batch)
+    xp = array_namespace(w)
+    rng = np.random.Generator(np.random.Philox(seed))
+    state = method.init(w)
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in recorders}
+    ks: list[int] = []
+    non_finite_at = np.full(batch, -1)
+    stopped_by, began = "steps", time.perf_counter()
+    bar = _bar(steps, type(method).__name__, progress)
+    try:
+        for k in range(steps + 1):
+            grad = problem.grad(w)
+            for quantity, x in (("weights", w), ("gradient", grad)):
+                bad = ~to_host(xp.all(xp.isfinite(x), axis=(-2, -1)))
+                non_finite_at = np.where(bad & (non_finite_at < 0), k, non_finite_at)
+                if bad.any() and (non_finite_at >= 0).all():
+                    stopped_by = f"non-finite {quantity} at step {k}"
+                    return _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, steps, every, seed)
+            following = None
+            if k < steps:
+                noisy = grad if problem.noise is None else problem.noisy_grad(w, rng)
+                following, next_state = method.step(w, noisy, state)
+            reached = target is not None and bool(np.all(to_host(problem.value(w) - problem.optimal_value) <= target))
+            if k % every == 0 or k == steps or reached:
+                moment = Moment(problem, method, w, grad, None if following is None else following - w)
+                for name, recorder in recorders.items():
+                    missing = moment.step is None and name in NEEDS_STEP
+                    kept[name].append(np.full(batch, np.nan) if missing else to_host(recorder(moment)))
+                ks.append(k)
+            if reached:
+                stopped_by = "target"
+                break
+            if following is not None:
+                w, state = following, next_state
+                bar.update()
+    except KeyboardInterrupt:
+        stopped_by = f"interrupted at step {k}"
+    finally:
+        bar.close()
+    return _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, steps, every, seed)
+
+
+def _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, steps, every, seed) -> Trace:
+    whole = min((len(v) for v in kept.values()), default=0)  # an interrupt may fall between two recorders
+    records = {name: np.asarray(values[:whole]) for name, values in kept.items()}
+    config = {
+        "problem": dict(problem.config) or repr(problem),
+        "noise": repr(problem.noise),
+        "method": {"class": type(method).__name__, **method.config()},
+        "steps": steps,
+        "every": every,
+        "seed": seed,
+    }
+    seconds = time.perf_counter() - began
+    return Trace(problem, method, np.asarray(ks[:whole], dtype=int), records, stopped_by, non_finite_at, seconds, plain(config))
+
+
+def _first_weights(problem, method, start, batch):
+    w = problem.start if start is None else start
+    if batch is None:
+        shapes = [v.shape for v in method.config().values() if hasattr(v, "shape")]
+        batch = np.broadcast_shapes(*shapes, w.shape[:-2])
+    xp = array_namespace(w)
+    return xp.broadcast_to(w, (*batch, *w.shape[-2:])) + xp.zeros_like(w), tuple(batch)
+
+
+class _Silent:
+    def update(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _bar(total: int, label: str, wanted: bool):
+    if not wanted:
+        return _Silent()
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=label, unit="step", dynamic_ncols=True)
