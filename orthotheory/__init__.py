@@ -15,11 +15,11 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import arrays, claims, methods, norms, plotting, polar, problems, reproduce, sweep, theory
+    from .loop import Trace, run
     from .polar import polar_factor
-    from .run import Trace, run
 
 _MODULES = ("arrays", "claims", "methods", "norms", "plotting", "polar", "problems", "reproduce", "sweep", "theory")
-_NAMES = {"run": "run", "Trace": "run", "polar_factor": "polar"}
+_NAMES = {"run": "loop", "Trace": "loop", "polar_factor": "polar"}
 
 __all__ = [
     "Trace", "__version__", "arrays", "claims", "methods", "norms", "plotting", "polar", "polar_factor", "problems",
@@ -30,7 +30,7 @@ __all__ = [
 def __getattr__(name: str):
     if name in _NAMES:
         value = getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
-        globals()[name] = value  # `run` is a module and a function: the function wins
+        globals()[name] = value
         return value
     if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)

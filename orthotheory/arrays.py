@@ -6,6 +6,7 @@ arrays it was given, creates new arrays on the same device and crosses to the ho
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from typing import Any, NamedTuple
@@ -32,6 +33,8 @@ class Backend(NamedTuple):
 
 def array_namespace(*arrays: Array) -> Any:
     """Return the array-API namespace shared by the arrays; Python scalars are skipped."""
+    if all(type(a) is np.ndarray for a in arrays):  # the common case, without the general search
+        return _numpy_namespace()
     import array_api_compat
 
     try:
@@ -42,6 +45,13 @@ def array_namespace(*arrays: Array) -> Any:
             f"Expected arrays of one kind (NumPy, CuPy or another array-API library); got {kinds}. "
             "Convert with numpy.asarray, or move all of them to one library and device."
         ) from error
+
+
+@functools.cache
+def _numpy_namespace() -> Any:
+    import array_api_compat.numpy as xp
+
+    return xp
 
 
 def device_of(x: Array) -> Any:
@@ -67,9 +77,7 @@ def backend(device: str | Backend | None = None) -> Backend:
     chosen = device if device is not None else os.environ.get(DEVICE_VARIABLE) or "cpu"
     kind, _, index = chosen.partition(":")
     if chosen == "cpu":
-        import array_api_compat.numpy as xp
-
-        return Backend(xp, "cpu")
+        return Backend(_numpy_namespace(), "cpu")
     if kind == "cuda" and (not index or index.isdigit()):
         if not cuda_is_available():
             raise RuntimeError(
@@ -185,25 +193,30 @@ def per_matrix(value: Scalar, like: Array, axes: int = 2) -> Scalar:
     return value[(..., *([None] * axes))]
 
 
-def power_of_two_scale(x: Array, axes: int = 2) -> Array:
-    """Return the power of two next below the largest magnitude of each matrix (1 for zero), kept as (..., 1, 1).
+class Magnitude(NamedTuple):
+    """A power of two next to the largest magnitude of each matrix, and whether all its entries are finite."""
 
-    Dividing by it is exact and brings the entries into [-2, 2], so that squares neither overflow nor vanish.
-    """
+    scale: Array  # (..., 1, 1); 1 for the zero matrix and for one that is not finite
+    finite: Array  # (..., 1, 1), bool
+
+    def normalize(self, x: Array) -> Array:
+        """Return x / scale, with entries in [-2, 2]; zero where the matrix is not finite."""
+        xp = array_namespace(x)
+        return xp.where(self.finite, x / self.scale, xp.zeros_like(x))
+
+    def nan(self) -> Array:
+        """Return 0 for finite matrices and NaN for the others, to be added to a result."""
+        xp = array_namespace(self.scale)
+        return xp.where(self.finite, xp.zeros_like(self.scale), xp.full_like(self.scale, math.nan))
+
+
+def magnitude(x: Array, axes: int = 2) -> Magnitude:
+    """Measure each matrix once. Dividing by a power of two is exact, and squares then neither overflow nor vanish."""
     xp = array_namespace(x)
-    last = tuple(range(-axes, 0))
-    peak = xp.max(xp.abs(x), axis=last, keepdims=True)
-    usable = (peak > 0) & xp.isfinite(peak)
-    peak = xp.where(usable, peak, xp.ones_like(peak))
-    limit = -math.log2(float(xp.finfo(x.dtype).smallest_normal))
-    exponent = xp.clip(xp.floor(xp.log2(peak)), -limit, limit)
-    return xp.exp2(exponent) if hasattr(xp, "exp2") else 2.0**exponent
-
-
-def finite_matrices(x: Array, axes: int = 2) -> Array:
-    """Mark the matrices without a NaN or infinity, shape (..., 1, 1)."""
-    xp = array_namespace(x)
-    return xp.all(xp.isfinite(x), axis=tuple(range(-axes, 0)), keepdims=True)
+    peak = xp.max(xp.abs(x), axis=tuple(range(-axes, 0)), keepdims=True)  # a NaN or infinity shows in the maximum
+    finite = xp.isfinite(peak)
+    peak = xp.where(finite & (peak > 0), peak, xp.ones_like(peak))
+    return Magnitude(2.0 ** xp.floor(xp.log2(peak)), finite)
 
 
 def inner(a: Array, b: Array) -> Array:
@@ -215,7 +228,7 @@ def inner(a: Array, b: Array) -> Array:
 def frobenius(x: Array, *, keepdims: bool = False) -> Array:
     """Return the Frobenius norm of each matrix without overflow or underflow, shape (batch)."""
     xp = array_namespace(x)
-    scale = power_of_two_scale(x)
-    y = xp.abs(x / scale)
-    value = scale * xp.sqrt(xp.sum(y * y, axis=(-2, -1), keepdims=True))
+    size = magnitude(x)
+    y = xp.abs(size.normalize(x))
+    value = size.scale * xp.sqrt(xp.sum(y * y, axis=(-2, -1), keepdims=True)) + size.nan()
     return value if keepdims else value[..., 0, 0]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..arrays import (
     Array,
+    Magnitude,
     Scalar,
     array_namespace,
     check_matrix,
     check_number,
-    finite_matrices,
+    magnitude,
     per_matrix,
-    power_of_two_scale,
 )
 
 
@@ -46,8 +48,8 @@ class Norm:
 
     def value(self, x: Array) -> Array:
         """Return the norm of each matrix, shape (batch)."""
-        y, scale = self._enter(x, "value")
-        return self._drop(scale) * self._value(y)
+        y, size = self._enter(x)
+        return self._drop(size.scale + size.nan()) * self._value(y)
 
     def dual(self, g: Array) -> Array:
         """Return max <g, d> over the unit ball, shape (batch)."""
@@ -55,42 +57,32 @@ class Norm:
 
     def lmo(self, g: Array) -> Array:
         """Return argmin <g, d> over the unit ball: the steepest descent direction, of length 1 in this norm."""
-        y, _ = self._enter(g, "lmo")
-        return self._lmo(y) + self._nan(g)
+        y, size = self._enter(g)
+        return self._lmo(y) + size.nan()
 
     def sharp(self, g: Array) -> Array:
         """Return -dual(g) lmo(g), the maximizer of <g, x> - value(x)^2 / 2; its length is dual(g)."""
-        xp = array_namespace(g)
-        y, scale = self._enter(g, "sharp")
+        y, size = self._enter(g)
         d = self._lmo(y)
         last = tuple(range(-self.core_axes, 0))
-        return scale * xp.sum(y * d, axis=last, keepdims=True) * d + self._nan(g)
+        return size.scale * array_namespace(g).sum(y * d, axis=last, keepdims=True) * d + size.nan()
 
+    @np.errstate(over="ignore", invalid="ignore")  # a radius past the range, in units of a tiny x, is infinite: x stays
     def project(self, x: Array, radius: Scalar = 1.0) -> Array:
         """Return the nearest point (Frobenius) of the ball of the given radius; `radius` may be a batch array."""
         check_number(radius, "radius")
-        y, scale = self._enter(x, "project")
-        return scale * self._project(y, per_matrix(radius, x, self.core_axes) / scale) + self._nan(x)
+        y, size = self._enter(x)
+        return size.scale * self._project(y, per_matrix(radius, x, self.core_axes) / size.scale) + size.nan()
 
     def prox(self, x: Array, t: Scalar = 1.0) -> Array:
-        """Return argmin_p value(p) t + |p - x|_F^2 / 2, by Moreau: x minus its projection on t times the dual ball."""
+        """Return argmin_p t value(p) + |p - x|_F^2 / 2, by Moreau: x minus its projection on t times the dual ball."""
         check_number(t, "t")
         return x - self.dual_norm.project(x, t)
 
-    def _enter(self, x: Array, what: str) -> tuple[Array, Array]:
+    def _enter(self, x: Array) -> tuple[Array, Magnitude]:
         check_matrix(x, self.name, axes=self.core_axes)
-        xp = array_namespace(x)
-        scale = power_of_two_scale(x, self.core_axes)
-        finite = finite_matrices(x, self.core_axes)
-        y = xp.where(finite, x / scale, xp.zeros_like(x))
-        return y, xp.where(finite, scale, xp.full_like(scale, float("nan"))) if what == "value" else scale
-
-    def _nan(self, x: Array) -> Array:
-        """Return NaN for the matrices with a non-finite entry, else 0, shape (..., 1, 1)."""
-        xp = array_namespace(x)
-        finite = finite_matrices(x, self.core_axes)
-        zero = xp.zeros_like(x[(..., *([slice(0, 1)] * self.core_axes))])
-        return xp.where(finite, zero, xp.full_like(zero, float("nan")))
+        size = magnitude(x, self.core_axes)
+        return size.normalize(x), size
 
     def _drop(self, x: Array) -> Array:
         """Drop the trailing core axes of length 1."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..arrays import Array, array_namespace
-from ..polar.svd import thin_svd
+from ..polar.svd import svd_of_moderate
 from .contract import Norm
-from .gauges import Gauge, L1, L2, LInf, _divide, project_by_dual
+from .gauges import L1, L2, Gauge, LInf, _divide, project_by_dual
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,12 @@ class SingularValueNorm(Norm):
         return self.gauge.value(array_namespace(x).linalg.svdvals(x))
 
     def _lmo(self, g):
-        u, s, vh = thin_svd(g)
+        u, s, vh = svd_of_moderate(g)
         return (u * self.gauge.lmo(s)[..., None, :]) @ vh
 
     def _project(self, x, radius):
         xp = array_namespace(x)
-        u, s, vh = thin_svd(x)
+        u, s, vh = svd_of_moderate(x)
         projected = (u * self.gauge.project(s, radius[..., 0])[..., None, :]) @ vh
         return xp.where(self._value(x)[..., None, None] > radius, projected, x)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..arrays import Array, check_number
+from ..polar.svd import svd_of_moderate
 from .contract import Norm
 from .gauges import L1, L2, Capped, Gauge, LInf, TopSum, lp_gauge
 from .lifts import EntrywiseNorm, LineNorm, SingularValueNorm
-from ..polar.svd import thin_svd
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Spectral(SingularValueNorm):
     def _lmo(self, g: Array) -> Array:
         if self.completion == "zero":
             return super()._lmo(g)
-        u, _, vh = thin_svd(g)
+        u, _, vh = svd_of_moderate(g)
         return -(u @ vh)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..arrays import Array, array_namespace, check_matrix, power_of_two_scale
+from ..arrays import Array, array_namespace, check_matrix, magnitude
 from ..names import closest
 from .express import POLAR_EXPRESS, POLAR_EXPRESS_5, POLAR_EXPRESS_DION, polar_express
 from .schedule import (
@@ -15,7 +15,7 @@ from .schedule import (
     Schedule,
     newton_schulz,
 )
-from .svd import ThinSVD, thin_svd
+from .svd import ThinSVD, svd_of_moderate, thin_svd
 
 SCHEDULES: dict[str, Schedule] = {
     schedule.name: schedule
@@ -72,14 +72,10 @@ def polar_factor(g: Array, plan: Plan = "exact") -> Array:
         return plan.apply(g)
     if plan != "exact":
         return closest(plan, {"exact": None, **SCHEDULES}, "plan").apply(g)
-    u, s, vh = thin_svd(g / power_of_two_scale(g))  # scaled first: no singular value may underflow to zero
-    return (u * _indicator(s)[..., None, :]) @ vh
-
-
-def _indicator(s: Array) -> Array:
-    """Return 1 where a singular value is nonzero, 0 where it is zero (NaN stays NaN through the factors)."""
-    xp = array_namespace(s)
-    return xp.where(s == 0, xp.zeros_like(s), xp.ones_like(s))
+    size = magnitude(g)
+    u, s, vh = svd_of_moderate(size.normalize(g))
+    rank = array_namespace(s).astype(s > 0, s.dtype)
+    return (u * rank[..., None, :]) @ vh + size.nan()
 
 
 __all__ = [

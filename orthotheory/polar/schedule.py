@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..arrays import Array, array_namespace, device_of, frobenius, power_of_two_scale
+from ..arrays import Array, array_namespace, device_of, frobenius, magnitude
 
 Interval = tuple[float, float]
 
@@ -32,7 +32,7 @@ class Normalization:
         """Return the normalized matrices; zero stays zero."""
         xp = array_namespace(g)
         if self.epsilon == 0.0:
-            g = g / power_of_two_scale(g)
+            g = g / magnitude(g).scale
             norm = frobenius(g, keepdims=True)
             return g / (self.safety * xp.where(norm > 0, norm, xp.ones_like(norm)))
         norm = frobenius(g, keepdims=True)

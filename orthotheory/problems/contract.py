@@ -43,7 +43,7 @@ class Problem:
     optimum: Array | None = None
     optimal_value: float | None = None
     noise: Any = None
-    config: Mapping[str, Any] = {}  # noqa: RUF012
+    config: Mapping[str, Any] = {}
 
     def value(self, w: Array) -> Array:
         """Return f(w), shape (batch)."""

@@ -116,6 +116,7 @@ class Trace:
         return read_table(Path(folder) / "trace.parquet")
 
 
+@np.errstate(over="ignore", invalid="ignore")  # overflow is reported below, with its step
 def run(
     problem: Problem,
     method: Method,

@@ -1,0 +1,39 @@
+"""Theorems as objects: statement, tested assumptions, two computed sides, a control that fails."""
+
+from __future__ import annotations
+
+from ..names import closest
+from .contract import Assumption, AssumptionFails, Theorem, Verdict, check, ledger_row, verify, verify_control
+from .cycle import spectral_cycle_commuting
+from .descent import exact_accounting, trust_region_nonconvex
+from .polynomials import newton_schulz_factor
+from .rates import Exponent, fit_exponent
+from .smoothness import smoothness_quadratic
+
+TABLE: dict[str, Theorem] = {
+    theorem.label: theorem
+    for theorem in (
+        smoothness_quadratic, exact_accounting, trust_region_nonconvex, spectral_cycle_commuting, newton_schulz_factor,
+    )
+}
+
+
+def names() -> list[str]:
+    """Return the labels of all theorems."""
+    return list(TABLE)
+
+
+def get(label: str) -> Theorem:
+    """Return a theorem by its label.
+
+    >>> get("exact-accounting").kind
+    'identity'
+    """
+    return closest(label, TABLE, "theorem")
+
+
+__all__ = [
+    "TABLE", "Assumption", "AssumptionFails", "Exponent", "Theorem", "Verdict", "check", "exact_accounting",
+    "fit_exponent", "get", "ledger_row", "names", "newton_schulz_factor", "smoothness_quadratic",
+    "spectral_cycle_commuting", "trust_region_nonconvex", "verify", "verify_control",
+]

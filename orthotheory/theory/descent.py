@@ -1,0 +1,135 @@
+"""T1 and Q2: fixed-radius descent is bounded by the smoothness constant and accounted for exactly on a quadratic."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from .. import norms
+from ..loop import Trace, run
+from ..methods import TrustRegion
+from ..problems import best_radius, digits, least_squares, quadratic, ramp
+from .contract import Assumption, Case, Size, Theorem
+
+RECORD = ("value", "gap", "gradient_norm", "step_norm")
+
+
+def prefix_mean_gradient(trace: Trace) -> np.ndarray:
+    """Return (1/K) sum_{k<K} of the dual gradient norm for K = 1, ..., steps."""
+    norms_before_steps = trace["gradient_norm"][:-1]
+    counts = np.arange(1, len(norms_before_steps) + 1).reshape(-1, *[1] * (norms_before_steps.ndim - 1))
+    return np.cumsum(norms_before_steps, axis=0) / counts
+
+
+def envelope(trace: Trace, curvature_share: float = 1.0) -> np.ndarray:
+    """Return gap_0 / (lr K) + L lr / 2 for K = 1, ..., steps; `curvature_share` multiplies L."""
+    lr = trace.method.lr
+    smoothness = curvature_share * float(trace.problem.smoothness(trace.method.norm))
+    steps = np.arange(1, trace.steps + 1)
+    return trace["gap"][0] / (lr * steps) + smoothness * lr / 2
+
+
+def accounting(trace: Trace, curvature_share: float = 1.0) -> np.ndarray:
+    """Return (f_0 - f_K) / (lr K) + (lr / 2) mean_{k<K} <P_k, H P_k> with step k = lr P_k."""
+    lr = trace.method.lr
+    steps = np.arange(1, trace.steps + 1)
+    value = trace["value"]
+    curvature = np.cumsum(trace["step_curvature"][:-1]) / steps / lr**2
+    return (value[0] - value[1:]) / (lr * steps) + curvature_share * lr / 2 * curvature
+
+
+def _is_fixed_radius(case: Case) -> bool:
+    method = case.method
+    return isinstance(method, TrustRegion) and method.momentum == 0 and method.weight_decay == 0
+
+
+def _has_unit_steps(case: Case) -> bool:
+    return bool(np.all(case["step_norm"][:-1] <= case.method.lr * (1 + 1e-9)))
+
+
+FIXED_RADIUS = Assumption("the method is X + lr lmo(grad f(X)) with a fixed radius lr", _is_fixed_radius)
+UNIT_STEPS = Assumption("every step has at most length lr in the norm", _has_unit_steps)
+NO_NOISE = Assumption("the gradients are exact", lambda t: t.problem.noise is None)
+SMOOTH = Assumption("L bounds the smoothness from above", lambda t: t.problem.smoothness(t.method.norm).kind != "lower")
+EVERY_STEP = Assumption("every step was recorded", lambda t: bool(np.all(np.diff(t.k) == 1)))
+QUADRATIC = Assumption("the problem is a quadratic", lambda t: hasattr(t.problem, "curvature"))
+
+GEOMETRIES = (
+    norms.Spectral(), norms.Frobenius(), norms.MaxEntry(), norms.RowMax(), norms.ColumnMax(), norms.Nuclear(),
+    norms.DualKyFan(2), norms.Schatten(4.0), norms.RmsToRms(),
+)
+
+
+def _envelope_cases(size: Size) -> Iterator[tuple[str, Trace]]:
+    steps = 300 if size == "smoke" else 1000
+    seeds = range(1 if size == "smoke" else 5)
+    for norm in GEOMETRIES:
+        for seed in seeds:
+            for alignment in ("commuting", "generic"):
+                problem = quadratic(rows=6, columns=4, left_condition=30.0, right_condition=5.0, alignment=alignment,
+                                    basis="standard", seed=seed)
+                lr = 4 * best_radius(problem, norm, steps)
+                yield (f"{alignment} quadratic, {norm.name}, seed {seed}",
+                       run(problem, TrustRegion(norm, lr=lr), steps, record=RECORD))
+    for budget in (10, steps):
+        problem = ramp(budget=budget)
+        method = TrustRegion(norms.Spectral(), lr=best_radius(problem, norms.Spectral(), budget))
+        yield f"ramp for {budget} steps", run(problem, method, budget, record=RECORD)
+    real = digits()
+    for norm in (norms.Spectral(), norms.Frobenius()):
+        lr = best_radius(real, norm, steps)
+        yield f"digits, {norm.name}", run(real, TrustRegion(norm, lr=lr), steps // 4, record=RECORD)
+
+
+def _accounting_cases(size: Size) -> Iterator[tuple[str, Trace]]:
+    steps = 200 if size == "smoke" else 500
+    record = (*RECORD, "step_curvature")
+    for seed in range(2 if size == "smoke" else 10):
+        problems = {
+            "generic quadratic": quadratic(rows=7, columns=5, right_condition=10.0, alignment="generic", seed=seed),
+            "commuting quadratic": quadratic(rows=5, columns=7, right_condition=10.0, seed=seed),
+            "least squares": least_squares(samples=40, rows=6, columns=4, condition=5.0, seed=seed),
+        }
+        for text, problem in problems.items():
+            for norm in (norms.Spectral(), norms.MaxEntry(), norms.Frobenius()):
+                yield (f"{text}, {norm.name}, seed {seed}",
+                       run(problem, TrustRegion(norm, lr=0.05), steps, record=record))
+
+
+trust_region_nonconvex = Theorem(
+    label="trust-region-nonconvex",
+    title="Fixed-radius steepest descent",
+    statement=(
+        r"\min_{k<K}\|\nabla f(X_k)\|_*\le\frac1K\sum_{k<K}\|\nabla f(X_k)\|_*"
+        r"\le\frac{f(X_0)-\inf f}{\eta K}+\frac{L\eta}{2}"
+    ),
+    assumes=(FIXED_RADIUS, UNIT_STEPS, NO_NOISE, SMOOTH, EVERY_STEP),
+    kind="upper",
+    lhs=prefix_mean_gradient,
+    rhs=envelope,
+    cases=_envelope_cases,
+    broken=lambda t: dataclasses.replace(t, rhs=lambda trace: envelope(trace, curvature_share=0.5)),
+    mistake="L halved",
+    source="ours; form as in [kovalev2025understanding]",
+)
+
+exact_accounting = Theorem(
+    label="exact-accounting",
+    title="Exact accounting on a quadratic",
+    statement=(
+        r"\frac1K\sum_{k<K}\|\nabla f(X_k)\|_*=\frac{f(X_0)-f(X_K)}{\eta K}"
+        r"+\frac{\eta}{2K}\sum_{k<K}\langle P_k,HP_k\rangle,\qquad X_{k+1}=X_k-\eta P_k"
+    ),
+    assumes=(FIXED_RADIUS, NO_NOISE, EVERY_STEP, QUADRATIC),
+    kind="identity",
+    lhs=prefix_mean_gradient,
+    rhs=accounting,
+    cases=_accounting_cases,
+    broken=lambda t: dataclasses.replace(t, rhs=lambda trace: accounting(trace, curvature_share=0.99)),
+    mistake="the curvature term short by one percent",
+    source="ours",
+    tolerance=1e-12,
+    reason="a sum of K terms of order one in float64; the ledger demands 1e-12",
+)
