@@ -22,8 +22,20 @@ _MODULES = ("arrays", "claims", "methods", "norms", "plotting", "polar", "proble
 _NAMES = {"run": "loop", "Trace": "loop", "polar_factor": "polar"}
 
 __all__ = [
-    "Trace", "__version__", "arrays", "claims", "methods", "norms", "plotting", "polar", "polar_factor", "problems",
-    "reproduce", "run", "sweep", "theory",
+    "Trace",
+    "__version__",
+    "arrays",
+    "claims",
+    "methods",
+    "norms",
+    "plotting",
+    "polar",
+    "polar_factor",
+    "problems",
+    "reproduce",
+    "run",
+    "sweep",
+    "theory",
 ]
 
 

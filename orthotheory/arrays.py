@@ -156,8 +156,9 @@ def check_matrix(x: Array, who: str, *, axes: int = 2, hint: str = "", complex_a
         raise TypeError(f"{who} needs {allowed}; got {dtype_name(x)}. Convert first: nothing is cast silently.")
 
 
-def check_number(value: Any, name: str, *, low: float = 0.0, high: float = math.inf, open_low: bool = False,
-                 open_high: bool = False) -> None:
+def check_number(
+    value: Any, name: str, *, low: float = 0.0, high: float = math.inf, open_low: bool = False, open_high: bool = False
+) -> None:
     """Refuse a number, or an array with an entry, outside the interval or not finite (an infinite end allows inf)."""
     host = to_host(value)
     if host.dtype.kind not in "fiu":
@@ -184,9 +185,7 @@ def per_matrix(value: Scalar, like: Array, axes: int = 2) -> Scalar:
             "convert the hyper-parameters to the dtype of the matrices."
         )
     batch = like.shape[: like.ndim - axes]
-    if value.ndim > len(batch) or any(
-        a not in (1, b) for a, b in zip(value.shape[::-1], batch[::-1], strict=False)
-    ):
+    if value.ndim > len(batch) or any(a not in (1, b) for a, b in zip(value.shape[::-1], batch[::-1], strict=False)):
         raise ValueError(
             f"A hyper-parameter of shape {tuple(value.shape)} does not broadcast over the batch axes {tuple(batch)}."
         )

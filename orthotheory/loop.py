@@ -218,7 +218,9 @@ def _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, steps, e
         "seed": seed,
     }
     seconds = time.perf_counter() - began
-    return Trace(problem, method, np.asarray(ks[:whole], dtype=int), records, stopped_by, non_finite_at, seconds, plain(config))
+    return Trace(
+        problem, method, np.asarray(ks[:whole], dtype=int), records, stopped_by, non_finite_at, seconds, plain(config)
+    )
 
 
 def _first_weights(problem, method, start, batch):

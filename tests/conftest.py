@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orthotheory.arrays import Backend, backend, cuda_is_available
+from orthotheory.arrays import Backend, backend, cuda_is_available, dtype_name
 
 
 def pytest_addoption(parser):
@@ -63,3 +63,19 @@ def hard_matrices(seed: int = 0) -> dict[str, np.ndarray]:
         "batch": rng.standard_normal((3, 2, 4, 3)),
         "empty batch": rng.standard_normal((0, 4, 3)),
     }
+
+
+def eps_of(x) -> float:
+    """The rounding unit of an array's dtype, the ingredient of every tolerance."""
+    return float(np.finfo(dtype_name(x)).eps)
+
+
+def rotation(size: int, rng: np.random.Generator) -> np.ndarray:
+    """A Haar-distributed orthogonal matrix."""
+    q, r = np.linalg.qr(rng.standard_normal((size, size)))
+    return q * np.sign(np.diag(r))
+
+
+def signed_permutation(size: int, rng: np.random.Generator) -> np.ndarray:
+    """A permutation matrix with random signs."""
+    return np.eye(size)[rng.permutation(size)] * rng.choice([-1.0, 1.0], size)

@@ -61,7 +61,25 @@ def make(name: str, **hyper) -> Method:
 
 
 __all__ = [
-    "SHAPE_FACTORS", "TABLE", "Adam", "AuON", "Card", "DualScaled", "Entry", "GradientDescent", "HeavyBall",
-    "HybridAuON", "Lion", "Method", "Muon", "Nesterov", "NormalizedGD", "PolarGrad", "SignDescent", "Signum",
-    "TrustRegion", "make", "names",
+    "SHAPE_FACTORS",
+    "TABLE",
+    "Adam",
+    "AuON",
+    "Card",
+    "DualScaled",
+    "Entry",
+    "GradientDescent",
+    "HeavyBall",
+    "HybridAuON",
+    "Lion",
+    "Method",
+    "Muon",
+    "Nesterov",
+    "NormalizedGD",
+    "PolarGrad",
+    "SignDescent",
+    "Signum",
+    "TrustRegion",
+    "make",
+    "names",
 ]

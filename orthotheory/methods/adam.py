@@ -20,8 +20,14 @@ class Adam(Method):
     A zero gradient history gives a zero step for eps > 0; with eps = 0 the quotient 0 / 0 is taken as 0.
     """
 
-    card = Card("Adam", "kingma2014adam", "1412.6980", "adaptive diagonal; sign descent in the limit", "published",
-                "eps stands outside the root; weight_decay is decoupled (AdamW).")
+    card = Card(
+        "Adam",
+        "kingma2014adam",
+        "1412.6980",
+        "adaptive diagonal; sign descent in the limit",
+        "published",
+        "eps stands outside the root; weight_decay is decoupled (AdamW).",
+    )
     norm = norms.MaxEntry()
 
     lr: Scalar = 1e-3

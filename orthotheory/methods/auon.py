@@ -39,8 +39,8 @@ def unit_frobenius(m: Array) -> Array:
 def auon_direction(m: Array, variant: str = "paper", gamma: Scalar | None = None) -> Array:
     """Return AuON's update for a momentum matrix, a positive scalar times `m`.
 
-        paper:    X / (rho(X) + 1e-8),  X = m / (|m|_F + 1e-7),  gamma = 1
-        package:  m / (rho(X) + 1e-8),                           gamma = 1.5
+    paper:    X / (rho(X) + 1e-8),  X = m / (|m|_F + 1e-7),  gamma = 1
+    package:  m / (rho(X) + 1e-8),                           gamma = 1.5
     """
     x = unit_frobenius(m)
     if variant == "paper":
@@ -51,8 +51,8 @@ def auon_direction(m: Array, variant: str = "paper", gamma: Scalar | None = None
 def hybrid_auon_direction(m: Array, variant: str = "paper", ns_steps: int | None = None) -> Array:
     """Return Hybrid-AuON's update: Muon's quintic on the normalized momentum, then a scalar.
 
-        paper:    one step, then X / (mean cosh^2(X) + 1e-8): the mean square, without a root
-        package:  five steps, then X / (rho(X / |X|_F) + 1e-8) with gamma = 1.5
+    paper:    one step, then X / (mean cosh^2(X) + 1e-8): the mean square, without a root
+    package:  five steps, then X / (rho(X / |X|_F) + 1e-8) with gamma = 1.5
     """
     steps = ns_steps if ns_steps is not None else {"paper": 1, "package": 5}[variant]
     x = replace(MUON_JORDAN, coefficients=MUON_JORDAN.coefficients[:1] * steps).apply(m)
@@ -93,9 +93,13 @@ class AuON(Method):
     """
 
     card = Card(
-        "AuON", "maity2025auon", "2509.24320", "paper: Frobenius ball; package: none (scaled gradient)", "exact",
-        "Paper and package differ in what is divided, in gamma, in the shape factor (the original script's) and in weight "
-        "decay. The paper's prose does not spell out the Nesterov mix; its script has it. The script runs in bfloat16.",
+        "AuON",
+        "maity2025auon",
+        "2509.24320",
+        "paper: Frobenius ball; package: none (scaled gradient)",
+        "exact",
+        "Paper and package differ in what is divided, in gamma, in the shape factor (the original script's) "
+        "and in weight decay. The paper's prose does not spell out the Nesterov mix; its script has it. The script runs in bfloat16.",
     )
 
     lr: Scalar = 0.055
@@ -133,7 +137,11 @@ class HybridAuON(Method):
     """
 
     card = Card(
-        "Hybrid-AuON", "maity2025auon", "2509.24320", "spectral, not bounded by 1", "exact",
+        "Hybrid-AuON",
+        "maity2025auon",
+        "2509.24320",
+        "spectral, not bounded by 1",
+        "exact",
         "Paper: one Newton-Schulz step and the mean square of the cosh without a root. Package: five steps and the root.",
     )
     norm = norms.Spectral()

@@ -69,12 +69,18 @@ class HeavyBall(Method):
 class Nesterov(Method):
     """Nesterov's accelerated gradient with constant momentum; the weights are the extrapolated points Y.
 
-        X+ = Y - lr G(Y)
-        Y+ = X+ + momentum (X+ - X)
+    X+ = Y - lr G(Y)
+    Y+ = X+ + momentum (X+ - X)
     """
 
-    card = Card("Nesterov's accelerated gradient", "nesterov1983method", "", "Frobenius norm with momentum", "published",
-                "The weights are the points at which the gradient is taken; the state holds the plain iterate.")
+    card = Card(
+        "Nesterov's accelerated gradient",
+        "nesterov1983method",
+        "",
+        "Frobenius norm with momentum",
+        "published",
+        "The weights are the points at which the gradient is taken; the state holds the plain iterate.",
+    )
 
     lr: Scalar = 0.1
     momentum: Scalar = 0.9

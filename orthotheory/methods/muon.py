@@ -69,7 +69,11 @@ class Muon(Method):
     """
 
     card = Card(
-        "Muon", "jordan2024muon", "", "fixed radius, spectral norm", "exact",
+        "Muon",
+        "jordan2024muon",
+        "",
+        "fixed radius, spectral norm",
+        "exact",
         "The references run Newton-Schulz in bfloat16; here it runs in the dtype of the weights. Torch's docstring "
         "says heavy ball, its code averages; both give one direction.",
     )

@@ -14,7 +14,7 @@ from .contract import Card, Method, decay, ema, zeros_like
 class NormalizedGD(Method):
     """Step of Frobenius length lr along the negative gradient; a zero gradient gives no step.
 
-        W <- (1 - lr weight_decay) W - lr G / |G|_F
+    W <- (1 - lr weight_decay) W - lr G / |G|_F
     """
 
     card = Card("Normalized gradient descent", "classical", "", "fixed radius, Frobenius norm", "published")
@@ -33,7 +33,7 @@ class NormalizedGD(Method):
 class SignDescent(Method):
     """Step of max-entry length lr against the signs of the gradient, with sign(0) = 0.
 
-        W <- (1 - lr weight_decay) W - lr sign(G)
+    W <- (1 - lr weight_decay) W - lr sign(G)
     """
 
     card = Card("Sign descent", "bernstein2018signsgd", "1802.04434", "fixed radius, max-entry norm", "published")
@@ -53,8 +53,8 @@ class SignDescent(Method):
 class Signum(Method):
     """Sign descent on an exponential moving average.
 
-        M <- momentum M + (1 - momentum) G
-        W <- (1 - lr weight_decay) W - lr sign(M)
+    M <- momentum M + (1 - momentum) G
+    W <- (1 - lr weight_decay) W - lr sign(M)
     """
 
     card = Card("Signum", "bernstein2018signsgd", "1802.04434", "fixed radius, max-entry norm, momentum", "published")

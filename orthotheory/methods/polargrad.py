@@ -32,7 +32,11 @@ class PolarGrad(Method):
     """
 
     card = Card(
-        "PolarGrad", "lau2025polargrad", "2505.21799", "sharp operator, spectral norm", "exact",
+        "PolarGrad",
+        "lau2025polargrad",
+        "2505.21799",
+        "sharp operator, spectral norm",
+        "exact",
         "The authors' code orthogonalizes by QDWH with 2 inner steps, which is far from the polar factor (singular "
         "values 0.1 to 1.0); here the plan is exact unless another is given.",
     )

@@ -11,6 +11,9 @@ from ..norms import Norm
 from .contract import Card, Method, decay, ema, zeros_like
 
 
+SPECTRAL = norms.Spectral()
+
+
 class Averaged(NamedTuple):
     """The average gradient, which starts at the first gradient, and the number of steps taken."""
 
@@ -22,7 +25,7 @@ class Averaged(NamedTuple):
 class _Steepest(Method):
     """What both share: M_0 = G_0, M <- momentum M + (1 - momentum) G."""
 
-    norm: Norm | str = norms.Spectral()  # type: ignore[misc]
+    norm: Norm | str = SPECTRAL  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,8 +61,14 @@ class TrustRegion(_Steepest):
     Deterministic bound: theorem `trust-region-nonconvex` [kovalev2025understanding]. Cost: one LMO a step.
     """
 
-    card = Card("Non-Euclidean trust region", "kovalev2025understanding", "2503.12645", "fixed radius, any norm", "published",
-                "The paper's full text was not read: the rule is the one its abstract and the theory notes state.")
+    card = Card(
+        "Non-Euclidean trust region",
+        "kovalev2025understanding",
+        "2503.12645",
+        "fixed radius, any norm",
+        "published",
+        "The paper's full text was not read: the rule is the one its abstract and the theory notes state.",
+    )
 
     lr: Scalar = 0.02
     momentum: Scalar = 0.0
@@ -78,7 +87,9 @@ class DualScaled(_Steepest):
     In the spectral norm this is PolarGrad, in the Frobenius norm gradient descent.
     """
 
-    card = Card("Steepest descent, dual-norm scaled", "bernstein2024old", "2409.20325", "sharp operator, any norm", "published")
+    card = Card(
+        "Steepest descent, dual-norm scaled", "bernstein2024old", "2409.20325", "sharp operator, any norm", "published"
+    )
 
     lr: Scalar = 0.02
     momentum: Scalar = 0.0

@@ -55,7 +55,9 @@ class Product:
         """Return the minimizer over the unit ball: block LMOs with the lengths of the gauge's LMO."""
         lengths = self._lengths(tuple(b.dual_norm for b in self.blocks), g)
         weights = -self.gauge.lmo(lengths)
-        return tuple(weights[..., i, None, None] * b.lmo(gi) for i, (b, gi) in enumerate(zip(self.blocks, g, strict=True)))
+        return tuple(
+            weights[..., i, None, None] * b.lmo(gi) for i, (b, gi) in enumerate(zip(self.blocks, g, strict=True))
+        )
 
     def sharp(self, g: Blocks) -> Blocks:
         """Return -dual(g) lmo(g), blockwise."""
@@ -111,7 +113,9 @@ class ProductSum(Product):
 
     def _project_lengths(self, x, radius):
         # Here one multiplier serves all blocks: t_l(lam) = |prox_{lam}(x_l)|; bisect until the lengths sum to radius.
-        return self._common_multiplier(x, radius, lambda block, xi, lam: _column(block.value(block.prox(xi, lam[..., 0, 0]))))
+        return self._common_multiplier(
+            x, radius, lambda block, xi, lam: _column(block.value(block.prox(xi, lam[..., 0, 0])))
+        )
 
     def _common_multiplier(self, x, radius, length_at):
         xp = array_namespace(*x)
@@ -135,7 +139,7 @@ class ProductRoot(ProductSum):
     gauge = L2()
 
     def _project_lengths(self, x, radius):
-        # Stationarity: the multiplier of block l is (mu / radius) t_l. With lam = mu: solve |prox_{lam t / radius}| = t.
+        # Stationarity: the multiplier of block l is (mu / radius) t_l. Solve |prox_{mu t / radius}(x_l)| = t.
         xp = array_namespace(*x)
         usable = xp.where(radius > 0, radius, xp.ones_like(radius))
 
@@ -147,7 +151,7 @@ class ProductRoot(ProductSum):
                 low, high = xp.where(too_short, t, low), xp.where(too_short, high, t)
             return high
 
-        # At the optimum sum_l t_l lam_l = mu radius, so mu <= the dual norm of x; the largest block dual times sqrt(L) covers it.
+        # mu is at most the dual norm of x, hence at most sqrt(L) times the largest dual norm of a block.
         scaled = self._common_multiplier(x, radius, lambda b, xi, lam: length_at(b, xi, lam * len(x) ** 0.5))
         zero = [xp.zeros_like(t) for t in scaled]
         return [xp.where(radius > 0, t, z) for t, z in zip(scaled, zero, strict=True)]

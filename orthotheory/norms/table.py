@@ -258,5 +258,3 @@ def conjugate_exponent(p: float) -> float:
 def _check_rank(k: int) -> None:
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise ValueError(f"k must be a positive integer, the number of singular values; got {k!r}.")
-
-

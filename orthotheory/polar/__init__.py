@@ -20,8 +20,14 @@ from .svd import ThinSVD, svd_of_moderate, thin_svd
 SCHEDULES: dict[str, Schedule] = {
     schedule.name: schedule
     for schedule in (
-        NEWTON_SCHULZ_CUBIC, NEWTON_SCHULZ_QUINTIC, MUON_QUINTIC, MUON_JORDAN, MUON_TORCH, POLAR_EXPRESS,
-        POLAR_EXPRESS_5, POLAR_EXPRESS_DION,
+        NEWTON_SCHULZ_CUBIC,
+        NEWTON_SCHULZ_QUINTIC,
+        MUON_QUINTIC,
+        MUON_JORDAN,
+        MUON_TORCH,
+        POLAR_EXPRESS,
+        POLAR_EXPRESS_5,
+        POLAR_EXPRESS_DION,
     )
 }
 Plan = str | Schedule
@@ -79,7 +85,22 @@ def polar_factor(g: Array, plan: Plan = "exact") -> Array:
 
 
 __all__ = [
-    "MUON_JORDAN", "MUON_QUINTIC", "MUON_TORCH", "NEWTON_SCHULZ_CUBIC", "NEWTON_SCHULZ_QUINTIC", "POLAR_EXPRESS",
-    "POLAR_EXPRESS_5", "POLAR_EXPRESS_DION", "SCHEDULES", "Normalization", "Plan", "Schedule", "ThinSVD", "names", "newton_schulz",
-    "polar_express", "polar_factor", "thin_svd",
+    "MUON_JORDAN",
+    "MUON_QUINTIC",
+    "MUON_TORCH",
+    "NEWTON_SCHULZ_CUBIC",
+    "NEWTON_SCHULZ_QUINTIC",
+    "POLAR_EXPRESS",
+    "POLAR_EXPRESS_5",
+    "POLAR_EXPRESS_DION",
+    "SCHEDULES",
+    "Normalization",
+    "Plan",
+    "Schedule",
+    "ThinSVD",
+    "names",
+    "newton_schulz",
+    "polar_express",
+    "polar_factor",
+    "thin_svd",
 ]

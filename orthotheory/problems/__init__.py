@@ -53,7 +53,25 @@ def make(name: str, **options: Any) -> Problem:
 
 
 __all__ = [
-    "NOISES", "TABLE", "Constant", "Gaussian", "HeavyTailed", "KroneckerQuadratic", "LeastSquares", "LowRank",
-    "Minibatch", "Problem", "Ramp", "SoftmaxRegression", "best_radius", "digits", "least_squares", "log_spectrum",
-    "make", "names", "orthogonal", "quadratic", "ramp",
+    "NOISES",
+    "TABLE",
+    "Constant",
+    "Gaussian",
+    "HeavyTailed",
+    "KroneckerQuadratic",
+    "LeastSquares",
+    "LowRank",
+    "Minibatch",
+    "Problem",
+    "Ramp",
+    "SoftmaxRegression",
+    "best_radius",
+    "digits",
+    "least_squares",
+    "log_spectrum",
+    "make",
+    "names",
+    "orthogonal",
+    "quadratic",
+    "ramp",
 ]

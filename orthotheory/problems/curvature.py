@@ -1,4 +1,4 @@
-"""Smoothness and strong convexity of the quadratic form D -> tr(D^T A D B) in every norm (theorem `smoothness-quadratic`).
+"""Smoothness and strong convexity of the form D -> tr(D^T A D B) in every norm (theorem `smoothness-quadratic`).
 
 The constant is the supremum, or the infimum, of <D, H D> / |D|^2. A convex form is largest at an extreme point
 of the ball: rank-one matrices, partial isometries, sign matrices, single entries. Where that leads to a
@@ -197,8 +197,12 @@ def expansion(norm: Norm, form: Form) -> float:
     if isinstance(norm, Rescaled):
         return expansion(norm.base, form) / norm.radius(m, n)
     by_type = {
-        Nuclear: math.sqrt(r), SumEntry: math.sqrt(m * n), RowSum: math.sqrt(m), ColumnSum: math.sqrt(n),
-        OneToOne: math.sqrt(m), ColumnPeakSum: math.sqrt(n),
+        Nuclear: math.sqrt(r),
+        SumEntry: math.sqrt(m * n),
+        RowSum: math.sqrt(m),
+        ColumnSum: math.sqrt(n),
+        OneToOne: math.sqrt(m),
+        ColumnPeakSum: math.sqrt(n),
     }
     if isinstance(norm, Schatten):
         return r ** max(0.0, 1 / norm.p - 0.5)

@@ -70,7 +70,7 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Minibatch:
-    """Replace the gradient by that of `size` samples drawn uniformly with replacement; for problems that have samples."""
+    """Replace the gradient by that of `size` samples drawn uniformly with replacement; needs samples."""
 
     size: int = 32
 

@@ -38,7 +38,9 @@ class KroneckerQuadratic(Problem):
                 raise ValueError(f"{name} must be symmetric; symmetrize it as ({name} + {name}^T) / 2.")
             eigenvalues = np.linalg.eigvalsh(host)
             if eigenvalues[0] < -1e-8 * abs(eigenvalues[-1]):
-                raise ValueError(f"{name} must be positive semidefinite; its smallest eigenvalue is {eigenvalues[0]:g}.")
+                raise ValueError(
+                    f"{name} must be positive semidefinite; its smallest eigenvalue is {eigenvalues[0]:g}."
+                )
         self.a, self.b, self.optimum, self.start = a, b, optimum, start
         self.optimal_value, self.noise = optimal_value, noise
 
@@ -80,8 +82,12 @@ class LeastSquares(KroneckerQuadratic):
         gram = c.T @ c / len(c)
         residual = c @ solution - y
         super().__init__(
-            where.asarray((gram + gram.T) / 2), where.asarray(np.eye(y.shape[1], dtype=c.dtype)), where.asarray(solution), start,
-            optimal_value=float(np.sum(residual**2)) / (2 * len(c)), noise=noise,
+            where.asarray((gram + gram.T) / 2),
+            where.asarray(np.eye(y.shape[1], dtype=c.dtype)),
+            where.asarray(solution),
+            start,
+            optimal_value=float(np.sum(residual**2)) / (2 * len(c)),
+            noise=noise,
         )
         self.inputs, self.targets, self.samples = inputs, targets, len(c)
 
@@ -94,9 +100,17 @@ class LeastSquares(KroneckerQuadratic):
 
 
 def quadratic(
-    *, rows: int = 16, columns: int = 16, left_condition: float = 100.0, right_condition: float = 1.0,
-    alignment: Literal["commuting", "generic"] = "commuting", basis: Literal["random", "standard"] = "random",
-    dtype: str = "float64", seed: int = 0, noise=None, device: str | Backend | None = None,
+    *,
+    rows: int = 16,
+    columns: int = 16,
+    left_condition: float = 100.0,
+    right_condition: float = 1.0,
+    alignment: Literal["commuting", "generic"] = "commuting",
+    basis: Literal["random", "standard"] = "random",
+    dtype: str = "float64",
+    seed: int = 0,
+    noise=None,
+    device: str | Backend | None = None,
 ) -> KroneckerQuadratic:
     """Build a Kronecker quadratic with log-spaced spectra from 1 / condition to 1.
 
@@ -130,8 +144,16 @@ def quadratic(
 
 
 def least_squares(
-    *, samples: int = 200, rows: int = 16, columns: int = 8, condition: float = 100.0, residual: float = 0.1,
-    dtype: str = "float64", seed: int = 0, noise=None, device: str | Backend | None = None,
+    *,
+    samples: int = 200,
+    rows: int = 16,
+    columns: int = 8,
+    condition: float = 100.0,
+    residual: float = 0.1,
+    dtype: str = "float64",
+    seed: int = 0,
+    noise=None,
+    device: str | Backend | None = None,
 ) -> LeastSquares:
     """Build a matrix least-squares problem with inputs of a given condition number and Gaussian residuals."""
     check_number(samples, "samples", low=max(rows, 1))
@@ -142,7 +164,9 @@ def least_squares(
     y = c @ truth + residual * rng.standard_normal((samples, columns))
     where = backend(device)
     return LeastSquares(
-        where.asarray(c, dtype=dtype), where.asarray(y, dtype=dtype), where.asarray(np.zeros((rows, columns)), dtype=dtype),
+        where.asarray(c, dtype=dtype),
+        where.asarray(y, dtype=dtype),
+        where.asarray(np.zeros((rows, columns)), dtype=dtype),
         noise=noise,
     )
 
@@ -167,4 +191,3 @@ def _symmetric(vectors: np.ndarray, eigenvalues: np.ndarray) -> np.ndarray:
 def _check_choices(**choices) -> None:
     for name, (value, allowed) in choices.items():
         closest(value, dict.fromkeys(allowed), name)
-

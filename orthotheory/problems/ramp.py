@@ -38,8 +38,11 @@ class Ramp(Problem):
     def value(self, w):
         xp = array_namespace(w)
         t = xp.abs(self._coordinate(w))
-        return xp.where(t <= self.slope / self.curvature, self.curvature * t * t / 2,
-                        self.slope * t - self.slope**2 / (2 * self.curvature))
+        return xp.where(
+            t <= self.slope / self.curvature,
+            self.curvature * t * t / 2,
+            self.slope * t - self.slope**2 / (2 * self.curvature),
+        )
 
     def grad(self, w):
         xp = array_namespace(w)
@@ -59,8 +62,16 @@ class Ramp(Problem):
 
 
 def ramp(
-    *, budget: int = 100, gap: float = 1.0, curvature: float = 1.0, rows: int = 4, columns: int = 3, dtype: str = "float64",
-    seed: int = 0, noise=None, device: str | Backend | None = None,
+    *,
+    budget: int = 100,
+    gap: float = 1.0,
+    curvature: float = 1.0,
+    rows: int = 4,
+    columns: int = 3,
+    dtype: str = "float64",
+    seed: int = 0,
+    noise=None,
+    device: str | Backend | None = None,
 ) -> Ramp:
     """Build the ramp that the best fixed radius sqrt(2 gap / (L budget)) just fails to leave in `budget` steps.
 
@@ -84,5 +95,3 @@ def best_radius(problem: Problem, norm: Norm, steps: int) -> float:
     """Return sqrt(2 gap / (L steps)), the radius that minimizes the bound gap / (radius steps) + L radius / 2."""
     gap = float(to_host(problem.value(problem.start))) - float(problem.optimal_value or 0.0)
     return math.sqrt(2 * gap / (float(problem.smoothness(norm)) * steps))
-
-

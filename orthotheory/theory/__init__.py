@@ -13,7 +13,11 @@ from .smoothness import smoothness_quadratic
 TABLE: dict[str, Theorem] = {
     theorem.label: theorem
     for theorem in (
-        smoothness_quadratic, exact_accounting, trust_region_nonconvex, spectral_cycle_commuting, newton_schulz_factor,
+        smoothness_quadratic,
+        exact_accounting,
+        trust_region_nonconvex,
+        spectral_cycle_commuting,
+        newton_schulz_factor,
     )
 }
 
@@ -33,7 +37,22 @@ def get(label: str) -> Theorem:
 
 
 __all__ = [
-    "TABLE", "Assumption", "AssumptionFails", "Exponent", "Theorem", "Verdict", "check", "exact_accounting",
-    "fit_exponent", "get", "ledger_row", "names", "newton_schulz_factor", "smoothness_quadratic",
-    "spectral_cycle_commuting", "trust_region_nonconvex", "verify", "verify_control",
+    "TABLE",
+    "Assumption",
+    "AssumptionFails",
+    "Exponent",
+    "Theorem",
+    "Verdict",
+    "check",
+    "exact_accounting",
+    "fit_exponent",
+    "get",
+    "ledger_row",
+    "names",
+    "newton_schulz_factor",
+    "smoothness_quadratic",
+    "spectral_cycle_commuting",
+    "trust_region_nonconvex",
+    "verify",
+    "verify_control",
 ]

@@ -1,4 +1,4 @@
-"""What a theorem is: a statement, assumptions that are tested, two sides that are computed, and a control that fails."""
+"""What a theorem is: a statement, tested assumptions, two sides that are computed, and a control that fails."""
 
 from __future__ import annotations
 
@@ -112,7 +112,9 @@ def check(theorem: Theorem, case: Case, description: str = "given case") -> Verd
             raise AssumptionFails(f"{theorem.label} assumes that {assumption.text}; this fails for {description}.")
     lhs, rhs = (np.asarray(side(case), dtype=float) for side in (theorem.lhs, theorem.rhs))
     if lhs.shape != rhs.shape or lhs.size == 0:
-        raise ValueError(f"{theorem.label}: the sides have shapes {lhs.shape} and {rhs.shape}; they must agree, non-empty.")
+        raise ValueError(
+            f"{theorem.label}: the sides have shapes {lhs.shape} and {rhs.shape}; they must agree, non-empty."
+        )
     tiny = np.finfo(float).tiny
     scale = np.maximum(np.abs(rhs), tiny)
     error = float(np.max(np.abs(lhs - rhs) / scale))
@@ -174,5 +176,3 @@ def ledger_row(theorem: Theorem, size: Size = "smoke") -> dict[str, Any]:
         "witness": verdict.witness,
         "control": {"mistake": theorem.mistake, "fails": not control.holds, "measured": control.worst},
     }
-
-

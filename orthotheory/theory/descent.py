@@ -57,8 +57,15 @@ EVERY_STEP = Assumption("every step was recorded", lambda t: bool(np.all(np.diff
 QUADRATIC = Assumption("the problem is a quadratic", lambda t: hasattr(t.problem, "curvature"))
 
 GEOMETRIES = (
-    norms.Spectral(), norms.Frobenius(), norms.MaxEntry(), norms.RowMax(), norms.ColumnMax(), norms.Nuclear(),
-    norms.DualKyFan(2), norms.Schatten(4.0), norms.RmsToRms(),
+    norms.Spectral(),
+    norms.Frobenius(),
+    norms.MaxEntry(),
+    norms.RowMax(),
+    norms.ColumnMax(),
+    norms.Nuclear(),
+    norms.DualKyFan(2),
+    norms.Schatten(4.0),
+    norms.RmsToRms(),
 )
 
 
@@ -68,11 +75,20 @@ def _envelope_cases(size: Size) -> Iterator[tuple[str, Trace]]:
     for norm in GEOMETRIES:
         for seed in seeds:
             for alignment in ("commuting", "generic"):
-                problem = quadratic(rows=6, columns=4, left_condition=30.0, right_condition=5.0, alignment=alignment,
-                                    basis="standard", seed=seed)
+                problem = quadratic(
+                    rows=6,
+                    columns=4,
+                    left_condition=30.0,
+                    right_condition=5.0,
+                    alignment=alignment,
+                    basis="standard",
+                    seed=seed,
+                )
                 lr = 4 * best_radius(problem, norm, steps)
-                yield (f"{alignment} quadratic, {norm.name}, seed {seed}",
-                       run(problem, TrustRegion(norm, lr=lr), steps, record=RECORD))
+                yield (
+                    f"{alignment} quadratic, {norm.name}, seed {seed}",
+                    run(problem, TrustRegion(norm, lr=lr), steps, record=RECORD),
+                )
     for budget in (10, steps):
         problem = ramp(budget=budget)
         method = TrustRegion(norms.Spectral(), lr=best_radius(problem, norms.Spectral(), budget))
@@ -94,8 +110,10 @@ def _accounting_cases(size: Size) -> Iterator[tuple[str, Trace]]:
         }
         for text, problem in problems.items():
             for norm in (norms.Spectral(), norms.MaxEntry(), norms.Frobenius()):
-                yield (f"{text}, {norm.name}, seed {seed}",
-                       run(problem, TrustRegion(norm, lr=0.05), steps, record=record))
+                yield (
+                    f"{text}, {norm.name}, seed {seed}",
+                    run(problem, TrustRegion(norm, lr=0.05), steps, record=record),
+                )
 
 
 trust_region_nonconvex = Theorem(

@@ -44,7 +44,10 @@ def _cases(size: Size) -> Iterator[tuple[str, KroneckerQuadratic]]:
         m, n = (int(k) for k in rng.integers(2, 9, size=2))
         left, right = (float(10 ** rng.uniform(0, 3)) for _ in range(2))
         text = f"{m} x {n}, condition numbers {left:.0f} and {right:.0f}, seed {i}"
-        yield text, quadratic(rows=m, columns=n, left_condition=left, right_condition=right, alignment="generic", seed=i)
+        yield (
+            text,
+            quadratic(rows=m, columns=n, left_condition=left, right_condition=right, alignment="generic", seed=i),
+        )
 
 
 def _has_kronecker_hessian(case: Case) -> bool:

@@ -1,0 +1,26 @@
+"""The ledger: what source papers claim, how it is checked, and what came out."""
+
+from __future__ import annotations
+
+from ..names import closest
+from . import auon, convergence, cost
+from .contract import Claim, Verdict, ledger_row
+
+TABLE: dict[str, Claim] = {claim.label: claim for claim in (*auon.CLAIMS, *cost.CLAIMS, *convergence.CLAIMS)}
+
+
+def names() -> list[str]:
+    """Return the labels of all claims."""
+    return list(TABLE)
+
+
+def get(label: str) -> Claim:
+    """Return a claim by its label.
+
+    >>> get("auon-reconditions").control_must_be
+    'holds'
+    """
+    return closest(label, TABLE, "claim")
+
+
+__all__ = ["TABLE", "Claim", "Verdict", "get", "ledger_row", "names"]

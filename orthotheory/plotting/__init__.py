@@ -1,0 +1,8 @@
+"""Figures: style, geometry of norm balls, convergence traces with their bounds; every draw is a pure function."""
+
+from __future__ import annotations
+
+from .figure import Figure, render
+from .style import COLORS, METHOD_COLORS, STYLE
+
+__all__ = ["COLORS", "METHOD_COLORS", "STYLE", "Figure", "render"]
