@@ -27,7 +27,7 @@ class Backend(NamedTuple):
 
     def asarray(self, values: Any, dtype: str | None = None) -> Array:
         """Copy host values to this backend."""
-        host = np.asarray(values, dtype=dtype)
+        host = np.array(values, dtype=dtype)
         return self.xp.asarray(host, device=self.device)
 
 
@@ -173,17 +173,20 @@ def check_number(
 def per_matrix(value: Scalar, like: Array, axes: int = 2) -> Scalar:
     """Give a hyper-parameter array of shape (batch) trailing axes, so that it multiplies (batch, m, n).
 
-    A Python number is returned as it is. The dtype must be that of `like`: nothing is cast.
+    A Python number is returned as it is, a NumPy number as a Python number, which takes the dtype of the
+    matrices. The dtype of an array must be that of `like`: nothing is cast.
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, bool | int | float):
-        return value
-    if value.ndim == 0:
         return value
     if dtype_name(value) != dtype_name(like):
         raise TypeError(
             f"A hyper-parameter array has dtype {dtype_name(value)} and the matrices {dtype_name(like)}; "
             "convert the hyper-parameters to the dtype of the matrices."
         )
+    if value.ndim == 0:
+        return value
     batch = like.shape[: like.ndim - axes]
     if value.ndim > len(batch) or any(a not in (1, b) for a, b in zip(value.shape[::-1], batch[::-1], strict=False)):
         raise ValueError(
@@ -215,6 +218,8 @@ def magnitude(x: Array, axes: int = 2) -> Magnitude:
     peak = xp.max(xp.abs(x), axis=tuple(range(-axes, 0)), keepdims=True)  # a NaN or infinity shows in the maximum
     finite = xp.isfinite(peak)
     peak = xp.where(finite & (peak > 0), peak, xp.ones_like(peak))
+    info = xp.finfo(peak.dtype)  # 2 / scale and the power itself stay finite at both ends of the range
+    peak = xp.clip(peak, float(info.smallest_normal), float(info.max) / 2)
     return Magnitude(2.0 ** xp.floor(xp.log2(peak)), finite)
 
 

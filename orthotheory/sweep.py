@@ -65,7 +65,7 @@ def run_sweep(sweep: Sweep, folder: Path | None = None, *, jobs: int = 1, progre
 
 
 def best_rates(table, column: str = "gap"):
-    """Return, per method, the learning rate with the smallest median final value, and whether it lies at the grid's edge.
+    """Return per method the learning rate with the smallest median final value, and whether it is at the grid's edge.
 
     Non-finite runs count as infinitely bad.
     """

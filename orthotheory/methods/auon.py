@@ -98,8 +98,8 @@ class AuON(Method):
         "2509.24320",
         "paper: Frobenius ball; package: none (scaled gradient)",
         "exact",
-        "Paper and package differ in what is divided, in gamma, in the shape factor (the original script's) "
-        "and in weight decay. The paper's prose does not spell out the Nesterov mix; its script has it. The script runs in bfloat16.",
+        "Paper and package differ in what is divided, in gamma, in the shape factor (the original script's) and "
+        "in weight decay. The paper's prose does not spell out the Nesterov mix; its script has it, in bfloat16.",
     )
 
     lr: Scalar = 0.055
@@ -142,7 +142,7 @@ class HybridAuON(Method):
         "2509.24320",
         "spectral, not bounded by 1",
         "exact",
-        "Paper: one Newton-Schulz step and the mean square of the cosh without a root. Package: five steps and the root.",
+        "Paper: one Newton-Schulz step and the mean square of the cosh, no root. Package: five steps and the root.",
     )
     norm = norms.Spectral()
 

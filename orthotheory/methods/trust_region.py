@@ -10,7 +10,6 @@ from ..arrays import Array, Scalar
 from ..norms import Norm
 from .contract import Card, Method, decay, ema, zeros_like
 
-
 SPECTRAL = norms.Spectral()
 
 
