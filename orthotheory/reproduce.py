@@ -26,7 +26,16 @@ from .storage import DamagedFile, file_digest, machine, read_json, writable_fold
 from .theory.contract import Size
 
 # What a result does not depend on: the command, this file, and how things are drawn or printed.
-NOT_SCIENCE = {"cli", "__main__.py", "reproduce.py", "typeset.py", "plotting", "version.py"}
+NOT_SCIENCE = {
+    "cli.py",
+    "options.py",
+    "doctor.py",
+    "__main__.py",
+    "reproduce.py",
+    "typeset.py",
+    "plotting",
+    "version.py",
+}
 TEX_HINT = (
     "No TeX engine found: the PDF was not built. On Debian: apt-get install --no-install-recommends latexmk lmodern "
     "texlive-latex-recommended texlive-fonts-recommended texlive-latex-extra texlive-science"

@@ -115,11 +115,12 @@ def theorem_table(rows: list[dict[str, Any]]) -> str:
 
 def claim_table(rows: list[dict[str, Any]]) -> str:
     """Return the ledger of claims as a table."""
-    lines = [
-        f"{escape(r['statement'])} ({source(r['source'])}) & {r['verdict'].replace('_', ' ')} & {number(r['measured'])} "
-        f"& {escape(r['expected'])} & {r['control']['verdict'].replace('_', ' ')} on {escape(r['control']['subject'])} \\\\\n"
-        for r in rows
-    ]
+    lines = []
+    for r in rows:
+        control = f"{r['control']['verdict']} on {escape(r['control']['subject'])}"
+        claim = f"{escape(r['statement'])} ({source(r['source'])})"
+        measured = f"{r['verdict'].replace('_', ' ')} & {number(r['measured'])}"
+        lines.append(f"{claim} & {measured} & {escape(r['expected'])} & {control} \\\\\n")
     column = ">{\\raggedright\\arraybackslash}p{%s\\linewidth}"
     head = "claim & verdict & measured & the claim needs & control \\\\\n"
     return _table(f"{column % '0.30'}lr{column % '0.20'}{column % '0.21'}", head, lines)

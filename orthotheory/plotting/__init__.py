@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .figure import Figure, render
+from .figure import Figure, render, save_figure
 from .style import COLORS, METHOD_COLORS, STYLE
 
-__all__ = ["COLORS", "METHOD_COLORS", "STYLE", "Figure", "render"]
+__all__ = ["COLORS", "METHOD_COLORS", "STYLE", "Figure", "render", "save_figure"]

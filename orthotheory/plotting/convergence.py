@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from .style import COLORS
+
+DRAWABLE = 1e250  # beyond it a logarithmic axis overflows
+
 
 def draw_bounded(ax, k: np.ndarray, measured: np.ndarray, bound: np.ndarray, color: str, label: str = "") -> None:
     """Draw a trace and its bound, the bound dashed in the same color."""
@@ -54,19 +58,15 @@ def spread_labels(
 
 def draw_trace(trace_table, label: str, fig) -> None:
     """Draw what `orthotheory run` recorded: the gap where it is known, else the value, and the gradient norm."""
-    from .style import COLORS
-
     left, right = fig.subplots(1, 2)
     k = trace_table["k"].to_numpy()
-    known = "gap" in trace_table
-    y = trace_table["gap" if known else "value"].to_numpy()
-    (left.semilogy if known and np.any(y > 0) else left.plot)(
-        k, np.where(y > 0, y, np.nan) if known else y, color=COLORS["blue"]
-    )
-    left.set_xlabel("step")
-    left.set_ylabel("$f - f^*$" if known else "$f$")
-    g = trace_table["gradient_norm"].to_numpy()
-    right.semilogy(k, np.where(g > 0, g, np.nan), color=COLORS["vermilion"])
-    right.set_xlabel("step")
-    right.set_ylabel("dual norm of the gradient")
+    column = "gap" if "gap" in trace_table else "value"
+    names = {"gap": "$f - f^*$", "value": "$f$", "gradient_norm": "dual norm of the gradient"}
+    for ax, name, color in ((left, column, COLORS["blue"]), (right, "gradient_norm", COLORS["vermilion"])):
+        y = trace_table[name].to_numpy()
+        positive = (y > 0) & (y < DRAWABLE)
+        logarithmic = name != "value" and bool(positive.any())
+        drawn = positive if logarithmic else np.abs(y) < DRAWABLE
+        ax.plot(k, np.where(drawn, y, np.nan), color=color)
+        ax.set(yscale="log" if logarithmic else "linear", xlabel="step", ylabel=names[name])
     fig.suptitle(label, fontsize=9)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,18 +49,23 @@ class Figure:
 
 
 def render(figure: Figure, data: Data, folder: Path) -> list[Path]:
-    """Draw a figure as vector PDF and as PNG; the bytes do not depend on the day or the machine's name."""
+    """Draw a paper figure into a folder as PDF and PNG; return both paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return save_figure(lambda canvas: figure.draw(data, canvas), folder / figure.name, figure.size)
+
+
+def save_figure(draw: Callable[[Any], None], stem: Path, size: tuple[float, float]) -> list[Path]:
+    """Draw and write `stem`.pdf (vector) and .png; the bytes do not depend on the day or the machine's name."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("fontTools").setLevel(logging.ERROR)  # it remarks on dates inside the mathtext fonts
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=figure.size)
+        canvas = Canvas(figsize=size)
         FigureCanvasAgg(canvas)
-        figure.draw(data, canvas)
-        pdf, png = folder / f"{figure.name}.pdf", folder / f"{figure.name}.png"
+        draw(canvas)
+        pdf, png = stem.with_name(f"{stem.name}.pdf"), stem.with_name(f"{stem.name}.png")
         undated = {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}
         write_atomically(pdf, lambda part: canvas.savefig(part, format="pdf", metadata=undated))
         write_atomically(png, lambda part: canvas.savefig(part, format="png", metadata={"Software": None}))

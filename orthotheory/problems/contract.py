@@ -11,6 +11,8 @@ import numpy as np
 from ..arrays import Array
 from ..norms import Norm
 
+Dtype = Literal["float64", "float32"]
+
 
 @dataclass(frozen=True)
 class Constant:

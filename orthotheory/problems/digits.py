@@ -8,7 +8,7 @@ import numpy as np
 
 from ..arrays import Array, Backend, array_namespace, backend, backend_of, check_number, to_host
 from ..norms import Norm
-from .contract import Constant, Problem
+from .contract import Constant, Dtype, Problem
 from .curvature import Form, smoothness, strong_convexity
 
 
@@ -91,7 +91,7 @@ class SoftmaxRegression(Problem):
 
 
 def digits(
-    *, regularization: float = 1e-3, dtype: str = "float64", noise=None, device: str | Backend | None = None
+    *, regularization: float = 1e-3, dtype: Dtype = "float64", noise=None, device: str | Backend | None = None
 ) -> SoftmaxRegression:
     """Build softmax regression on the digits data [alpaydin1998optical], pixels scaled to [0, 1], no intercept."""
     pixels, labels = _digits_data()

@@ -10,7 +10,7 @@ import numpy as np
 from ..arrays import Array, Backend, backend, backend_of, check_number, generator, inner, to_host
 from ..names import closest
 from ..norms import Norm
-from .contract import Constant, Problem
+from .contract import Constant, Dtype, Problem
 from .curvature import Form, smoothness, strong_convexity
 
 
@@ -107,7 +107,7 @@ def quadratic(
     right_condition: float = 1.0,
     alignment: Literal["commuting", "generic"] = "commuting",
     basis: Literal["random", "standard"] = "random",
-    dtype: str = "float64",
+    dtype: Dtype = "float64",
     seed: int = 0,
     noise=None,
     device: str | Backend | None = None,
@@ -150,7 +150,7 @@ def least_squares(
     columns: int = 8,
     condition: float = 100.0,
     residual: float = 0.1,
-    dtype: str = "float64",
+    dtype: Dtype = "float64",
     seed: int = 0,
     noise=None,
     device: str | Backend | None = None,

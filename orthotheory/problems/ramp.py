@@ -13,7 +13,7 @@ import numpy as np
 
 from ..arrays import Array, Backend, array_namespace, backend, check_number, generator, to_host
 from ..norms import Norm
-from .contract import Constant, Problem
+from .contract import Constant, Dtype, Problem
 
 
 class Ramp(Problem):
@@ -68,7 +68,7 @@ def ramp(
     curvature: float = 1.0,
     rows: int = 4,
     columns: int = 3,
-    dtype: str = "float64",
+    dtype: Dtype = "float64",
     seed: int = 0,
     noise=None,
     device: str | Backend | None = None,

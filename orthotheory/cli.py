@@ -1,0 +1,299 @@
+"""The `orthotheory` command; thin: parse, call, print.
+
+Exit codes: 0 fine, 1 a check or a task failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .names import UnknownName, closest
+from .options import JOBS, JSON, ROOT, Option, RunSchema, names_option, parse, peek, size_option
+from .version import __version__
+
+LEDGER_COLUMNS = ("label", "kind", "verdict", "measured", "bound", "control")
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; messages for people go to stderr."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"orthotheory {__version__}")
+        return 0
+    try:
+        return closest(arguments[0], COMMANDS, "command")(list(arguments[1:]))
+    except SystemExit as stop:  # the parser has printed its help or its complaint
+        return int(stop.code or 0)
+    except (UnknownName, ValueError, TypeError) as error:
+        return _complain(error, 2)
+    except ImportError as error:
+        return _complain(f"{error}. The command needs: pip install 'orthotheory[lab]'", 1)
+    except BrokenPipeError:  # the reader of our output has left; the flush at exit must not complain again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (OSError, RuntimeError) as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted; what was finished is kept", 130)
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run a method on a problem, print the outcome, write a table and a plot."""
+    from . import loop, methods, problems
+    from .plotting import save_figure
+    from .plotting.convergence import draw_trace
+    from .storage import digest, writable_folder
+
+    problem_factory = closest(peek(arguments, "--problem") or "quadratic", problems.TABLE, "problem")
+    method_entry = closest(peek(arguments, "--method") or "muon", methods.TABLE, "method")
+    noise_name = peek(arguments, "--noise")
+    noise_type = closest(noise_name, problems.NOISES, "noise") if noise_name else None
+    schema = RunSchema(problem_factory, method_entry, noise_type)
+    o = parse(schema.options, arguments, "run", _help_of(run_command))
+
+    noise = {"noise": {"name": o.noise, **schema.given("noise", o)}} if o.noise else {}
+    problem = problems.make(o.problem, **schema.given("problem", o), **noise, device=o.device)
+    method = methods.make(o.method, **schema.given("method", o))
+    config = [problem.config, o.method, method.config(), o.steps, o.every, o.seed, o.device]
+    folder = writable_folder(o.out / f"{o.problem}-{o.method}-{digest(config)[:8]}")
+    trace = loop.run(problem, method, o.steps, every=o.every, seed=o.seed, progress=o.progress and not o.json)
+    table = trace.write(folder)
+    files = [table, table.with_suffix(".json")]
+    title = f"{o.method} on {o.problem}"
+    if len(trace.k):
+        files += save_figure(lambda fig: draw_trace(trace.to_pandas(), title, fig), folder / "trace", (6.5, 2.6))
+    smoothness = problem.smoothness(method.norm)
+    outcome = {
+        "label": title,
+        "source": method.card.source,
+        "kind": "run",
+        "verdict": trace.stopped_by,
+        "steps": trace.steps,
+        "seconds": trace.seconds,
+        "measured": {name: [float(v[0]), float(v[-1])] for name, v in trace.records.items() if len(v)},
+        "smoothness": {"norm": method.norm.name, "value": float(smoothness), "kind": smoothness.kind},
+        "files": [str(f) for f in files],
+    }
+    _print_json(outcome) if o.json else _print_outcome(outcome)
+    if trace.stopped_by.startswith("non-finite"):
+        return _complain(f"the run met {trace.stopped_by}; a smaller --lr may help. What came before is kept.", 1)
+    return 130 if trace.stopped_by.startswith("interrupted") else 0
+
+
+def methods_command(arguments: list[str]) -> int:
+    """List the optimizers with their cards."""
+    from . import methods
+
+    rows = []
+    for name, entry in methods.TABLE.items():
+        card = entry.method.card
+        rows.append(
+            _row(name, card.source, "method", card.status, title=card.title, arxiv=card.arxiv, geometry=card.geometry,
+                 differences=card.differences, defaults=methods.make(name).config())
+        )  # fmt: skip
+    return _list(arguments, methods_command, rows, ("label", "verdict", "geometry", "source"), {"verdict": "status"})
+
+
+def norms_command(arguments: list[str]) -> int:
+    """List the norms with their duals and LMOs."""
+    from . import norms
+
+    rows = [_row(name, "ours, checked by the contract test", "norm", None, statement=_help_of(norm))
+            for name, norm in norms.TABLE.items()]  # fmt: skip
+    return _list(arguments, norms_command, rows, ("label", "statement"))
+
+
+def problems_command(arguments: list[str]) -> int:
+    """List the problems and their options."""
+    from . import problems
+
+    rows = []
+    for name, factory in problems.TABLE.items():
+        parameters = inspect.signature(factory).parameters.values()
+        options = {p.name: p.default for p in parameters if p.name != "device"}
+        rows.append(_row(name, "ours", "problem", None, statement=_help_of(factory), options=options))
+    return _list(arguments, problems_command, rows, ("label", "statement"))
+
+
+def theorems_command(arguments: list[str]) -> int:
+    """Check theorems: every case, every assumption, and the control that must fail."""
+    from . import theory
+
+    return _ledger(arguments, theorems_command, theory.TABLE, theory.ledger_row)
+
+
+def claims_command(arguments: list[str]) -> int:
+    """Judge claims of the literature, each with its control."""
+    from . import claims
+
+    return _ledger(arguments, claims_command, claims.TABLE, claims.ledger_row)
+
+
+def figures_command(arguments: list[str]) -> int:
+    """List the paper's figures, or draw those that are named."""
+    from .reproduce import Layout, find_root, load_figures, reproduce
+
+    everything = Option("all", bool, False, "draw all of them")
+    options = [names_option("figures to draw; none lists them"), everything, size_option("paper"), JOBS, ROOT, JSON]
+    o = parse(options, arguments, "figures", _help_of(figures_command))
+    root = find_root(o.root)
+    found = load_figures(root)
+    for name in o.names:
+        closest(name, found, "figure")
+    chosen = set(found) if o.all else set(o.names)
+    if chosen:
+        reproduce(root, o.size, jobs=o.jobs, only=chosen, progress=not o.json)
+    layout, rows = Layout(root, o.size), []
+    for name, (figure, source) in found.items():
+        if not chosen or name in chosen:
+            files = [f for f in (layout.figures / f"{name}.{kind}" for kind in ("pdf", "png")) if f.is_file()]
+            verdict = "drawn" if len(files) == 2 else "not drawn"
+            paths = [f.relative_to(root).as_posix() for f in files]
+            here = source.relative_to(root).as_posix()
+            rows.append(_row(name, here, "figure", verdict, shows=figure.shows, files=paths))
+    _print_rows(rows, o.json, ("label", "verdict", "source", "shows"))
+    return 0
+
+
+def reproduce_command(arguments: list[str]) -> int:
+    """Run the experiments, draw the figures, write tables and numbers, print the ledgers, build the paper."""
+    from .reproduce import find_root, ledger, reproduce
+
+    force = Option("force", bool, False, "run everything again")
+    pdf = Option("pdf", bool, True, "build the paper where a TeX engine is found")
+    o = parse([size_option("paper"), JOBS, force, pdf, ROOT, JSON], arguments, "reproduce", _help_of(reproduce_command))
+    root = find_root(o.root)
+    report = reproduce(root, o.size, jobs=o.jobs, force=o.force, pdf=o.pdf, progress=not o.json)
+    rows = {kind: ledger(root, o.size, kind) for kind in ("theorems", "claims")}
+    if o.json:
+        _print_json({"ran": report.ran, "kept": report.kept, "remarks": report.remarks, **rows})
+    else:
+        for kind, ledger_rows in rows.items():
+            print(f"\n{kind.capitalize()}")
+            _print_rows(ledger_rows, False, LEDGER_COLUMNS)
+        print()
+        kept = len(report.kept)
+        done = f"{len(report.ran)} tasks ran, {kept} were up to date."
+        print(done if report.ran else f"Nothing to do: all {kept} tasks are up to date.")
+        for remark in report.remarks:
+            print(remark)
+    return 0 if all(_sound(row) for row in rows["theorems"] + rows["claims"]) else 1
+
+
+def doctor_command(arguments: list[str]) -> int:
+    """Say what works on this machine and what would make more of it work."""
+    from .doctor import examine
+
+    o = parse([JSON], arguments, "doctor", _help_of(doctor_command))
+    rows = examine()
+    _print_rows(rows, o.json, ("label", "verdict", "measured", "expected"))
+    return 1 if any(row["verdict"] == "broken" for row in rows) else 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "run": run_command,
+    "methods": methods_command,
+    "norms": norms_command,
+    "problems": problems_command,
+    "theorems": theorems_command,
+    "claims": claims_command,
+    "figures": figures_command,
+    "reproduce": reproduce_command,
+    "doctor": doctor_command,
+}
+
+
+def _ledger(arguments, function, table, ledger_row) -> int:
+    kind = _name_of(function)
+    options = [names_option("labels to check; all without"), size_option("smoke"), JSON]
+    o = parse(options, arguments, kind, _help_of(function))
+    chosen = [closest(label, table, kind.removesuffix("s")) for label in o.names] or list(table.values())
+    if not o.json:
+        from tqdm import tqdm
+
+        chosen = tqdm(chosen, desc=kind, unit="check", leave=False, dynamic_ncols=True)
+    rows = [ledger_row(item, o.size) for item in chosen]
+    _print_rows(rows, o.json, LEDGER_COLUMNS)
+    return 0 if all(_sound(row) for row in rows) else 1
+
+
+def _list(arguments, function, rows, columns, headings=None) -> int:
+    o = parse([JSON], arguments, _name_of(function), _help_of(function))
+    _print_rows(rows, o.json, columns, headings)
+    return 0
+
+
+def _row(label: str, source: str, kind: str, verdict: str | None, **more: Any) -> dict[str, Any]:
+    """Return a row with the keys that every listing shares."""
+    return {"label": label, "source": source, "kind": kind, "verdict": verdict, "measured": None, "expected": None,
+            "control": None, **more}  # fmt: skip
+
+
+def _sound(row: Mapping[str, Any]) -> bool:
+    return row["control"]["fails"] and row["verdict"] != "violated"
+
+
+def _name_of(function: Callable) -> str:
+    return function.__name__.removesuffix("_command")
+
+
+def _help_of(thing: Any) -> str:
+    """Return the first paragraph of a docstring in one line."""
+    return (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _overview() -> str:
+    lines = [f"orthotheory {__version__}: theorems that run, claims that are judged", ""]
+    lines += ["usage: orthotheory COMMAND [options]", ""]
+    lines += [f"  {name:<11}{_help_of(function)}" for name, function in COMMANDS.items()]
+    return "\n".join([*lines, "", "orthotheory COMMAND --help explains a command."])
+
+
+def _complain(message: object, code: int) -> int:
+    print(f"orthotheory: {message}", file=sys.stderr)
+    return code
+
+
+def _print_outcome(outcome: Mapping[str, Any]) -> None:
+    steps, seconds = outcome["steps"], outcome["seconds"]
+    print(f"{outcome['label']}: {steps} steps in {seconds:.2f} s, stopped by: {outcome['verdict']}")
+    for name, (first, last) in outcome["measured"].items():
+        print(f"  {name:<16}{first:>12.4g}  ->{last:>12.4g}")
+    smoothness = outcome["smoothness"]
+    print(f"  smoothness in {smoothness['norm']}: {smoothness['value']:.4g} ({smoothness['kind']})")
+    print("\n".join(["  wrote", *(f"    {f}" for f in outcome["files"])]))
+
+
+def _print_json(content: Any) -> None:
+    from .storage import plain
+
+    print(json.dumps(plain(content), indent=2))
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool, columns: Sequence[str], headings=None) -> None:
+    if as_json:
+        _print_json(rows)
+        return
+    cells = [[_cell(row, column) for column in columns] for row in rows]
+    titles = [(headings or {}).get(c, c) for c in columns]
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+    for line in [titles, ["-" * w for w in widths], *cells]:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(row: Mapping[str, Any], column: str) -> str:
+    value = row.get("bound", row.get("expected")) if column == "bound" else row.get(column)
+    if column == "control" and isinstance(value, dict):
+        return "fails, as it must" if value["fails"] else "DOES NOT FAIL"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
