@@ -71,8 +71,8 @@ class Trace:
         The step at which a run of the batch first met a non-finite number, -1 for none.
     """
 
-    problem: Problem
-    method: Method
+    problem: Any
+    method: Any
     k: np.ndarray
     records: dict[str, np.ndarray]
     stopped_by: str

@@ -41,13 +41,13 @@ class Adam(Method):
 
         first: Array
         second: Array
-        count: int
+        steps: int
 
     def init(self, w):
         return self.State(zeros_like(w), zeros_like(w), 0)
 
     def update(self, w, grad, state):
-        t = state.count + 1
+        t = state.steps + 1
         first = ema(state.first, grad, self.beta1)
         second = ema(state.second, grad * grad, self.beta2)
         xp = array_namespace(w)

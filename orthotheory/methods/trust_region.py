@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import norms
 from ..arrays import Array, Scalar
@@ -17,14 +17,14 @@ class Averaged(NamedTuple):
     """The average gradient, which starts at the first gradient, and the number of steps taken."""
 
     momentum: Array
-    count: int
+    steps: int
 
 
 @dataclass(frozen=True)
 class _Steepest(Method):
     """What both share: M_0 = G_0, M <- momentum M + (1 - momentum) G."""
 
-    norm: Norm | str = SPECTRAL  # type: ignore[misc]
+    norm: Any = SPECTRAL  # type: ignore[misc]  # a Norm, or the name of one
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,8 +37,8 @@ class _Steepest(Method):
         return Averaged(zeros_like(w), 0)
 
     def _average(self, grad, state):
-        m = grad if state.count == 0 else ema(state.momentum, grad, self.momentum)
-        return m, Averaged(m, state.count + 1)
+        m = grad if state.steps == 0 else ema(state.momentum, grad, self.momentum)  # type: ignore[attr-defined]
+        return m, Averaged(m, state.steps + 1)
 
 
 @dataclass(frozen=True)

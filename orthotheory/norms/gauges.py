@@ -163,7 +163,7 @@ class TopSum:
 
     def value(self, v):
         xp = array_namespace(v)
-        return xp.sum(xp.sort(xp.abs(v), axis=-1, descending=True)[..., : self.k], axis=-1)
+        return xp.sum(xp.sort(xp.abs(v), axis=-1, descending=True)[..., : min(self.k, v.shape[-1])], axis=-1)
 
     def lmo(self, g):
         xp = array_namespace(g)

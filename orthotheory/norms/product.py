@@ -6,8 +6,11 @@ Scion and Modula use max_l |W_l| / radius_l [pethick2025training]: `ProductMax((
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from ..arrays import Array, Scalar, array_namespace, check_number, per_matrix
+import numpy as np
+
+from ..arrays import Array, Magnitude, Scalar, array_namespace, check_number, magnitude, per_matrix
 from .contract import Norm
 from .gauges import BISECTIONS, L1, L2, Gauge, LInf
 
@@ -26,6 +29,8 @@ class Product:
     def __post_init__(self) -> None:
         if not self.blocks or not all(isinstance(b, Norm) for b in self.blocks):
             raise ValueError(f"{type(self).__name__} needs a tuple of norms, one a block; got {self.blocks!r}.")
+        if any(b.core_axes != 2 for b in self.blocks):
+            raise ValueError(f"{type(self).__name__} needs norms of matrices; use Frobenius on (n, 1) for a vector.")
 
     @property
     def name(self) -> str:
@@ -45,7 +50,9 @@ class Product:
 
     def value(self, x: Blocks) -> Array:
         """Return the norm of each tuple, shape (batch)."""
-        return self.gauge.value(self._lengths(self.blocks, x))
+        lengths = self._lengths(self.blocks, x)
+        size = magnitude(lengths, axes=1)
+        return (size.scale + size.nan())[..., 0] * self.gauge.value(size.normalize(lengths))
 
     def dual(self, g: Blocks) -> Array:
         """Return max sum_l <g_l, d_l> over the unit ball, shape (batch)."""
@@ -54,7 +61,8 @@ class Product:
     def lmo(self, g: Blocks) -> Blocks:
         """Return the minimizer over the unit ball: block LMOs with the lengths of the gauge's LMO."""
         lengths = self._lengths(tuple(b.dual_norm for b in self.blocks), g)
-        weights = -self.gauge.lmo(lengths)
+        size = magnitude(lengths, axes=1)
+        weights = size.nan() - self.gauge.lmo(size.normalize(lengths))
         return tuple(
             weights[..., i, None, None] * b.lmo(gi) for i, (b, gi) in enumerate(zip(self.blocks, g, strict=True))
         )
@@ -64,6 +72,7 @@ class Product:
         size = self.dual(g)[..., None, None]
         return tuple(-size * d for d in self.lmo(g))
 
+    @np.errstate(over="ignore", invalid="ignore")  # a radius past the range, in units of a tiny x, is infinite: x stays
     def project(self, x: Blocks, radius: Scalar = 1.0) -> Blocks:
         """Return the nearest tuple of the ball.
 
@@ -72,14 +81,14 @@ class Product:
         maximum, BISECTIONS of them for the sum and BISECTIONS^2 for the root of squares.
         """
         check_number(radius, "radius")
-        first = x[0]
-        radius = per_matrix(radius, first) + 0 * first[..., :1, :1]
-        outside = self.value(x)[..., None, None] > radius
-        xp = array_namespace(first)
-        lengths = self._project_lengths(x, radius)
-        return tuple(
-            xp.where(outside, b.project(xi, t[..., 0, 0]), xi) for b, xi, t in zip(self.blocks, x, lengths, strict=True)
-        )
+        size = magnitude(self._lengths(self.blocks, x), axes=1)
+        size = Magnitude(size.scale[..., None], size.finite[..., None])
+        y = tuple(size.normalize(xi) for xi in x)
+        radius = per_matrix(radius, x[0]) / size.scale
+        outside = self.value(y)[..., None, None] > radius
+        xp = array_namespace(*x)
+        near = [b.project(yi, t[..., 0, 0]) for b, yi, t in zip(self.blocks, y, self._project_lengths(y, radius), strict=True)]
+        return tuple(size.scale * xp.where(outside, p, yi) + size.nan() for p, yi in zip(near, y, strict=True))
 
     def prox(self, x: Blocks, t: Scalar = 1.0) -> Blocks:
         """Return the proximal point of t times the norm, by Moreau."""
@@ -99,7 +108,7 @@ class Product:
 class ProductMax(Product):
     """max_l |x_l|: every block moves its full length."""
 
-    gauge = LInf()
+    gauge: ClassVar[Gauge] = LInf()
 
     def _project_lengths(self, x, radius):
         return [radius] * len(x)
@@ -109,7 +118,7 @@ class ProductMax(Product):
 class ProductSum(Product):
     """sum_l |x_l|, the dual of ProductMax: only the block with the largest dual norm moves."""
 
-    gauge = L1()
+    gauge: ClassVar[Gauge] = L1()
 
     def _project_lengths(self, x, radius):
         # Here one multiplier serves all blocks: t_l(lam) = |prox_{lam}(x_l)|; bisect until the lengths sum to radius.
@@ -136,7 +145,7 @@ class ProductSum(Product):
 class ProductRoot(ProductSum):
     """sqrt(sum_l |x_l|^2): block l moves |g_l|_* over the root of the sum of their squares."""
 
-    gauge = L2()
+    gauge: ClassVar[Gauge] = L2()
 
     def _project_lengths(self, x, radius):
         # Stationarity: the multiplier of block l is (mu / radius) t_l. Solve |prox_{mu t / radius}(x_l)| = t.

@@ -60,7 +60,7 @@ class Scaled(Rescaled):
         return self.norm
 
     def radius(self, m: int, n: int) -> float:
-        return self.factor
+        return float(self.factor)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ METHOD_COLORS = {
 }
 
 # mathtext instead of LaTeX, fixed hash salt, fonts embedded as outlines: bytes stay the same from run to run.
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "serif",
     "mathtext.fontset": "cm",
     "font.size": 9,

@@ -77,7 +77,8 @@ def polar_factor(g: Array, plan: Plan = "exact") -> Array:
     if isinstance(plan, Schedule):
         return plan.apply(g)
     if plan != "exact":
-        return closest(plan, {"exact": None, **SCHEDULES}, "plan").apply(g)
+        closest(plan, dict.fromkeys(names()), "plan")
+        return SCHEDULES[plan].apply(g)
     size = magnitude(g)
     u, s, vh = svd_of_moderate(size.normalize(g))
     rank = array_namespace(s).astype(s > 0, s.dtype)

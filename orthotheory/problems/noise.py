@@ -84,7 +84,7 @@ class Minibatch:
                 f"Minibatch noise needs a problem that is a mean over samples (least-squares, digits); "
                 f"got {type(problem).__name__}. Use Gaussian, HeavyTailed or LowRank."
             )
-        return problem.sample_grad(w, rng.integers(problem.samples, size=self.size))
+        return problem.sample_grad(w, rng.integers(problem.samples, size=self.size))  # type: ignore[attr-defined]
 
 
 NOISES = {"gaussian": Gaussian, "heavy-tailed": HeavyTailed, "low-rank": LowRank, "minibatch": Minibatch}

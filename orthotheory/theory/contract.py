@@ -115,12 +115,11 @@ def check(theorem: Theorem, case: Case, description: str = "given case") -> Verd
         raise ValueError(
             f"{theorem.label}: the sides have shapes {lhs.shape} and {rhs.shape}; they must agree, non-empty."
         )
-    tiny = np.finfo(float).tiny
-    scale = np.maximum(np.abs(rhs), tiny)
+    if not (np.isfinite(lhs).all() and np.isfinite(rhs).all()):
+        return Verdict(theorem.label, theorem.kind, False, np.inf, np.inf, f"{description}: not finite", 1, np.nan)
+    scale = np.maximum(np.abs(rhs), np.finfo(float).tiny)
     error = float(np.max(np.abs(lhs - rhs) / scale))
     ratio = float(np.max(lhs / scale))
-    if not (np.isfinite(lhs).all() and np.isfinite(rhs).all()):
-        error = ratio = float("inf")
     if theorem.kind == "identity":
         worst, bound = error, theorem.tolerance
         holds = worst <= bound

@@ -124,6 +124,12 @@ class On(NamedTuple):
     def axes(self):
         return (-1,) if isinstance(self.norm, Euclidean) else (-2, -1)
 
+    @property
+    def bisects(self):
+        """Whether a projection or a proximal point costs a bisection."""
+        p = getattr(self.norm, "p", 2.0)
+        return p not in (1.0, 2.0, INF) or isinstance(self.norm, KyFan | DualKyFan | Product)
+
     def inner(self, a, b):
         return sum((x * y).sum(axis=self.axes) for x, y in zip(a, b, strict=True))
 
@@ -151,13 +157,19 @@ def rounding(point) -> float:
     return ROUNDINGS * eps_of(point[0]) * entries
 
 
-def hard_points(norm) -> dict[str, tuple[np.ndarray, ...]]:
-    """The hard matrices as points; those of one shape are stacked to a batch, so that a strict backend is quick."""
+def hard_points(on) -> dict[str, tuple[np.ndarray, ...]]:
+    """The hard matrices as points, those of one shape stacked to a batch.
+
+    Where every operation is slow (bisections on the strict backend) three stand for all: there the namespace is
+    tested, the numbers are tested on NumPy.
+    """
     matrices = hard_matrices()
     stacked = [m for m in matrices.values() if m.shape == (5, 4)]
     others = {label: m for label, m in matrices.items() if m.shape != (5, 4)}
     points = {"stack of (5, 4): generic, rank one, rank two, repeated, ...": np.stack(stacked), **others}
-    return {label: blocks_of(norm, x) for label, x in points.items()}
+    if on.bisects and on.xp.device != "cpu":
+        points = {label: points[label] for label in ("zero", "wide", "empty batch")}
+    return {label: blocks_of(on.norm, x) for label, x in points.items()}
 
 
 def generic_point(norm, seed=0, batch=()):
@@ -222,10 +234,11 @@ def test_make_passes_options_and_refuses_a_misspelt_one():
         (lambda: Scaled(Spectral(), 0.0), r"factor must lie in \(0, inf\); got 0"),
         (lambda: ProductMax(()), "ProductMax needs a tuple of norms, one a block"),
         (lambda: ProductSum((Spectral(), "nuclear")), "ProductSum needs a tuple of norms, one a block"),
+        (lambda: ProductMax((Spectral(), Euclidean())), "ProductMax needs norms of matrices; use Frobenius"),
         (lambda: ProductMax((Spectral(),) * 2).value((np.eye(2),)), "ProductMax has 2 blocks; got a tuple of 1"),
     ],
     ids=["p below 1", "p not a number", "k zero", "k a fraction", "k a bool", "completion", "factor zero"]
-    + ["no blocks", "a block that is no norm", "too few blocks"],
+    + ["no blocks", "a block that is no norm", "a block of vectors", "too few blocks"],
 )
 def test_an_option_that_makes_no_norm_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
@@ -334,7 +347,7 @@ def test_it_is_homogeneous_subadditive_and_zero_at_zero_alone(norm, xp):
 @each_norm
 def test_the_dual_of_the_dual_is_the_norm(norm, xp):
     on = On(norm, xp)
-    for label, x in hard_points(norm).items():
+    for label, x in hard_points(on).items():
         np.testing.assert_allclose(
             On(norm.dual_norm, xp)("dual", x), on("value", x), rtol=rounding(x), err_msg=label
         )
@@ -355,7 +368,7 @@ def test_hoelder_bounds_the_inner_product_of_random_pairs(norm, xp):
 @each_norm
 def test_the_lmo_has_length_one_and_attains_minus_the_dual(norm, xp):
     on = On(norm, xp)
-    for label, g in hard_points(norm).items():
+    for label, g in hard_points(on).items():
         d = on("lmo", g)
         dual, nonzero = on("dual", g), on("dual", g) > 0
         tol = rounding(g)
@@ -366,7 +379,7 @@ def test_the_lmo_has_length_one_and_attains_minus_the_dual(norm, xp):
 @each_norm
 def test_the_lmo_is_never_beaten_by_a_feasible_point(norm, xp):
     on = On(norm, xp)
-    for label, g in hard_points(norm).items():
+    for label, g in hard_points(on).items():
         attained = on.inner(g, on("lmo", g))
         slack = rounding(g) * np.abs(attained)
         for z in feasible_points(on, g, count=10):
@@ -390,7 +403,7 @@ def test_the_lmo_of_zero_is_zero_where_no_completion_is_asked_for(norm, xp):
 @each_norm
 def test_the_sharp_point_has_the_length_of_the_dual_and_its_square_as_product(norm, xp):
     on = On(norm, xp)
-    for label, g in hard_points(norm).items():
+    for label, g in hard_points(on).items():
         g = on.to_unit_size(g)  # the square of the dual leaves the range at 1e-150 and 1e150
         s, dual, tol = on("sharp", g), on("dual", g), rounding(g)
         np.testing.assert_allclose(on("value", s), dual, rtol=tol, err_msg=label)
@@ -554,17 +567,19 @@ def check_projection(on: On, x, radius, label=""):
     """Feasible, and <x - p, z - p> <= 0 for z in the ball: at random points and at the worst one, an LMO.
 
     The computed p is the exact projection of some x + e with |e| <= rounding |x|, so that
-    <x - p, z - p> <= |e| |z - p|. The worst z of the ball gives radius * dual(x - p).
+    <x - p, z - p> <= |e| |z - p|. The worst z of the ball gives radius * dual(x - p); z leaves the ball by a
+    rounding of its length, which is worth rounding * radius * dual(x - p).
     """
     p = on("project", x, radius)
     tol = rounding(x) * on.length(x)
     assert np.all(on("value", p) <= radius * (1 + rounding(x))), label
     rest = minus(x, p)
+    slack = rounding(x) * radius * on("dual", rest)
     rivals = [on.scale(radius, z) for z in feasible_points(on, x, count=10)]
     rivals.append(on.scale(-radius, on("lmo", rest)))
     for z in rivals:
         gap = minus(z, p)
-        assert np.all(on.inner(rest, gap) <= tol * on.length(gap)), label
+        assert np.all(on.inner(rest, gap) <= tol * on.length(gap) + slack), label
     return p
 
 
@@ -572,7 +587,7 @@ def check_projection(on: On, x, radius, label=""):
 @pytest.mark.parametrize("fraction", [0.3, 0.95])
 def test_the_projection_is_feasible_and_no_point_of_the_ball_is_nearer(norm, xp, fraction):
     on = On(norm, xp)
-    for label, x in hard_points(norm).items():
+    for label, x in hard_points(on).items():
         x = on.to_unit_size(x)
         check_projection(on, x, radii(on, x, fraction), label)
 
@@ -580,7 +595,7 @@ def test_the_projection_is_feasible_and_no_point_of_the_ball_is_nearer(norm, xp,
 @each_projected_norm
 def test_the_projection_leaves_the_ball_alone_and_ends_at_zero_for_radius_zero(norm, xp):
     on = On(norm, xp)
-    for label, x in hard_points(norm).items():
+    for label, x in hard_points(on).items():
         inside = on("project", x, radii(on, x, 1.5))
         for block, same in zip(inside, x, strict=True):
             np.testing.assert_array_equal(block, same, err_msg=label)
@@ -620,7 +635,7 @@ def check_prox(on: On, x, t, label=""):
 @pytest.mark.parametrize("fraction", [0.2, 0.9])
 def test_the_proximal_point_satisfies_its_optimality_condition_and_moreau(norm, xp, fraction):
     on = On(norm, xp)
-    for label, x in hard_points(norm).items():
+    for label, x in hard_points(on).items():
         x = on.to_unit_size(x)
         dual = on("dual", x)
         check_prox(on, x, np.where(dual > 0, fraction * dual, 0.5), label)
@@ -629,7 +644,7 @@ def test_the_proximal_point_satisfies_its_optimality_condition_and_moreau(norm, 
 @each_projected_norm
 def test_a_proximal_step_past_the_dual_norm_ends_at_zero(norm, xp):
     on = On(norm, xp)
-    for label, x in hard_points(norm).items():
+    for label, x in hard_points(on).items():
         dual = on("dual", x)
         for block in on("prox", x, np.where(dual > 0, 1.01 * dual, 0.5)):
             np.testing.assert_array_equal(block, np.zeros_like(block), err_msg=label)
@@ -638,7 +653,7 @@ def test_a_proximal_step_past_the_dual_norm_ends_at_zero(norm, xp):
 @pytest.mark.slow
 def test_the_product_root_projects_and_proxes_on_every_hard_matrix():
     on = On(CASES["product-root"], backend("cpu"))
-    for label, x in hard_points(on.norm).items():
+    for label, x in hard_points(on).items():
         x = on.to_unit_size(x)
         check_projection(on, x, radii(on, x, 0.5), label)
 
@@ -678,9 +693,9 @@ def nearest_by_slsqp(x, constraints, start):
         jac=lambda p: 2 * (p - x),
         constraints=constraints,
         method="SLSQP",
-        options={"ftol": 1e-15, "maxiter": 500},
+        options={"ftol": 1e-13, "maxiter": 500},
     )
-    assert result.success
+    assert result.status in (0, 8), result  # 8: no descent is left beyond rounding
     return result.x
 
 
@@ -813,7 +828,7 @@ def test_the_declared_group_is_not_too_small_a_rotation_from_that_side_changes_t
 @pytest.mark.parametrize("label", ["spectral", "nuclear", "frobenius", "schatten p=3", "ky-fan k=2"])
 def test_rotation_invariant_norms_are_not_invariant_under_a_shear(label):
     x = generic_point(CASES[label], 20)[0]
-    shear = np.eye(5) + np.eye(5, k=1)  # of determinant one
+    shear = np.eye(5) + 3 * np.eye(5, k=1)  # of determinant one
     assert abs(float(CASES[label].value(shear @ x) / CASES[label].value(x)) - 1) > 0.1
 
 
@@ -922,8 +937,6 @@ def test_a_power_of_two_passes_through_without_a_rounding(norm, xp):
     on = On(norm, xp)
     x = generic_point(norm, 24)
     base = results(on, x)
-    # The bisections of a product start from brackets of block duals that do not pass the common scale.
-    tol = rounding(x) * on.length(x) if isinstance(norm, Product) else 0.0
     for exponent in (-900, 900):
         c = 2.0**exponent
         scaled = results(
@@ -934,7 +947,7 @@ def test_a_power_of_two_passes_through_without_a_rounding(norm, xp):
         for operation, blocks in scaled.items():
             undo = 1.0 if operation == "lmo" else 1 / c
             for after, before in zip(blocks, base[operation], strict=True):
-                np.testing.assert_allclose(after * undo, before, rtol=0, atol=tol, err_msg=operation)
+                np.testing.assert_array_equal(after * undo, before, err_msg=operation)
 
 
 @each_norm

@@ -1,0 +1,38 @@
+"""What the README shows is what happens."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def test_the_example_prints_the_output_that_the_readme_shows():
+    code = re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)[1]
+    shown = re.search(r"```text\n(.*?)```", TEXT, re.DOTALL)[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == shown
+
+
+def test_the_shell_lines_run(tmp_path):
+    lines = re.findall(r"^\.venv/bin/orthotheory (.*)$", TEXT, re.MULTILINE)
+    assert len(lines) >= 3
+    for line in lines:
+        done = subprocess.run([sys.executable, "-m", "orthotheory", *line.split()], cwd=tmp_path, capture_output=True)
+        assert done.returncode == 0, (line, done.stderr)
+
+
+def test_the_pictures_and_files_that_the_readme_names_exist():
+    names = [*re.findall(r"!\[.*?\]\((.*?)\)", TEXT), "CITATION.cff", "environment.yml", "LICENSE", "CHANGELOG.md"]
+    assert all((ROOT / name).is_file() for name in names)
+
+
+def test_the_make_targets_that_the_readme_names_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    listed = re.search(r"lists the other targets: (.*?)\.", TEXT)[1]
+    for target in ["reproduce", "test", *re.findall(r"`(\w+)`", listed)]:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

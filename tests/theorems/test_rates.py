@@ -1,0 +1,57 @@
+"""Exponents: recovered where they are planted, refused from one run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from orthotheory.theory import fit_exponent
+
+X = np.array([8.0, 16.0, 32.0, 64.0, 128.0])
+
+
+def _runs(exponent, noise, runs=20, seed=0):
+    rng = np.random.default_rng(seed)
+    return 3.0 * X**exponent * np.exp(noise * rng.standard_normal((runs, X.size)))
+
+
+@pytest.mark.parametrize("exponent", [-1.0, -0.5, -0.25, 2.0])
+def test_a_planted_exponent_lies_in_the_interval(exponent):
+    fit = fit_exponent(X, _runs(exponent, 0.1))
+    assert fit.contains(exponent)
+    assert fit.high - fit.low < 0.1
+
+
+def test_a_wrong_exponent_does_not_lie_in_the_interval():
+    fit = fit_exponent(X, _runs(-0.5, 0.05))
+    assert not fit.contains(-0.25)
+    assert fit.verdict(-0.5) == "consistent"
+    assert fit.verdict(-0.25) == "faster"
+    assert fit.verdict(-1.0) == "slower"
+
+
+def test_the_interval_covers_about_as_often_as_it_says():
+    hits = sum(fit_exponent(X, _runs(-0.5, 0.3, seed=s), resamples=400).contains(-0.5) for s in range(200))
+    # binomial(200, 0.9): the percentile bootstrap over 20 runs is a little narrow; five standard deviations
+    assert hits >= 200 * 0.9 - 5 * np.sqrt(200 * 0.9 * 0.1)
+
+
+def test_local_slopes_show_where_a_power_law_bends():
+    y = np.vstack([X**-1.0 + 0.05, X**-1.0 + 0.051])
+    local = fit_exponent(X, y).local
+    assert local[0] < local[-1] < 0
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (X, X**-1.0, "never claimed from one run"),
+        (X[:1], np.ones((3, 1)), "at least 2 points"),
+        (X, np.ones((3, 4)), r"got \(5,\) and \(3, 4\)"),
+        (X, -np.ones((3, 5)), "positive"),
+        (X, np.full((3, 5), np.nan), "positive finite"),
+    ],
+)
+def test_what_is_no_evidence_is_refused(x, y, message):
+    with pytest.raises(ValueError, match=message):
+        fit_exponent(x, y)
