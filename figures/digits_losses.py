@@ -76,7 +76,8 @@ FIGURE = Figure(
     caption=(
         r"Full-batch softmax regression on the digits data ($W\in\mathbb{R}^{64\times10}$, optimum known to $10^{-12}$ in the "
         r"gradient). Each method at the learning rate of its grid with the smallest final gap; lines show the best gap so far. "
-        r"Methods with a fixed radius stop at a floor set by the radius, those whose steps shrink with the gradient do not."
+        r"A fixed radius leaves a floor, so that the best rate trades the floor against the distance to travel; steps that "
+        r"shrink with the gradient leave none."
     ),
     shows=("muon-constant-step-converges",),
     data=data,

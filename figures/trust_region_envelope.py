@@ -116,13 +116,13 @@ FIGURE = Figure(
     caption=(
         r"Theorem \texttt{trust-region-nonconvex}. Left: the mean dual gradient norm of spectral descent with three fixed "
         r"radii on a quadratic (solid) stays below $\Delta/(\eta K)+L\eta/2$ (dashed) at every $K$ and meets its floor. Right: "
-        r"with the radius tuned to the budget $K$, the smallest gradient norm over the bound $\sqrt{2L\Delta/K}$; band: all "
-        r"seeds. Both families keep near one half of it, so that the exponent is $-1/2$ (fitted: "
-        r"\result{trust-region-envelope}{ramp exponent} on ramps, 95\% interval "
-        r"[\result{trust-region-envelope}{ramp low}, \result{trust-region-envelope}{ramp high}]; "
-        r"\result{trust-region-envelope}{quadratic exponent} on quadratics, "
-        r"[\result{trust-region-envelope}{quadratic low}, \result{trust-region-envelope}{quadratic high}]): ramps because "
-        r"the gradient does not shrink in $K$ steps, quadratics because of the floor $L\eta/2$."
+        r"with the radius tuned to the budget $K$, the smallest gradient norm over the bound $\sqrt{2L\Delta/K}$; lines: median, "
+        r"bands: all seeds. Ramps, whose gradient does not shrink in $K$ steps, approach one half from below; quadratics stay "
+        r"in a band below it, held up by the floor $L\eta/2$. The gradient norm itself has the fitted exponent "
+        r"\result{trust-region-envelope}{ramp exponent} in $K$ on ramps, where all seeds agree, and "
+        r"\result{trust-region-envelope}{quadratic exponent} on quadratics, with the 95\% interval "
+        r"[\result{trust-region-envelope}{quadratic low}, \result{trust-region-envelope}{quadratic high}]; a quotient that "
+        r"still rises with $K$ puts the exponent above $-1/2$."
     ),
     shows=("trust-region-nonconvex",),
     data=data,

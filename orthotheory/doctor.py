@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
 import numpy as np
+
+from .latex import engine_found
 
 
 def examine() -> list[dict[str, Any]]:
@@ -24,7 +25,7 @@ def examine() -> list[dict[str, Any]]:
         good = _satisfies(found, wanted)
         rows.append(_row(name, "works" if good else "broken", found, wanted))
     rows.append(_gpu())
-    tex = shutil.which("latexmk") is not None and shutil.which("pdflatex") is not None
+    tex = engine_found()
     rows.append(_row("TeX", "works" if tex else "absent", "latexmk and pdflatex" if tex else "not found",
                      "for the paper; Debian: latexmk texlive-latex-extra"))  # fmt: skip
     rows.append(_arithmetic())

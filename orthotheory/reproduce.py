@@ -11,8 +11,6 @@ import importlib.util
 import io
 import json
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from .latex import TEX_HINT, build_pdf, engine_found, paper_sources
 from .plotting import Figure, render
 from .storage import DamagedFile, file_digest, machine, read_json, writable_folder, write_atomically, write_json
 from .theory.contract import Size
@@ -36,10 +35,6 @@ NOT_SCIENCE = {
     "plotting",
     "version.py",
 }
-TEX_HINT = (
-    "No TeX engine found: the PDF was not built. On Debian: apt-get install --no-install-recommends latexmk lmodern "
-    "texlive-latex-recommended texlive-fonts-recommended texlive-latex-extra texlive-science"
-)
 
 
 class ReproduceError(RuntimeError):
@@ -150,8 +145,10 @@ def reproduce(
     _run(drawings, manifest, report, jobs=1, force=force, say=say, progress=progress)
     if only is None:
         _run(_texts(layout, manifest), manifest, report, jobs=1, force=force, say=say, progress=False)
-        if pdf:
-            _build_pdf(layout, manifest, report, force, say)
+        if pdf and engine_found():
+            _run([_paper(layout)], manifest, report, jobs=1, force=force, say=say, progress=False)
+        elif pdf:
+            report.remarks.append(TEX_HINT)
     return report
 
 
@@ -281,40 +278,14 @@ def _texts(layout: Layout, manifest: _Manifest) -> list[Task]:
     return [Task("tables and numbers", _fingerprint(layout, inputs), tuple(layout.generated / f for f in FILES), write)]
 
 
-def _build_pdf(layout: Layout, manifest: _Manifest, report: Report, force: bool, say) -> None:
-    if shutil.which("latexmk") is None or shutil.which("pdflatex") is None:
-        report.remarks.append(TEX_HINT)
-        return
-    paper = layout.root / "paper"
-    sources = sorted([paper / "main.tex", paper / "references.bib", *paper.glob("sections/*.tex")])
-    inputs = [*sources, *sorted(layout.generated.glob("*.tex")), *sorted(layout.figures.glob("*.pdf"))]
-    task = Task("paper", _fingerprint(layout, inputs, versions=False), (layout.pdf,), lambda: _latex(layout, sources))
-    _run([task], manifest, report, jobs=1, force=force, say=say, progress=False)
+def _paper(layout: Layout) -> Task:
+    paper, build = layout.root / "paper", layout.results / "tex"
+    inputs = [*paper_sources(paper), *sorted(layout.generated.glob("*.tex")), *sorted(layout.figures.glob("*.pdf"))]
 
+    def action() -> None:
+        build_pdf(paper, layout.generated, layout.figures, build, layout.pdf)
 
-def _latex(layout: Layout, sources: list[Path]) -> None:
-    build = layout.results / "tex"
-    shutil.rmtree(build, ignore_errors=True)
-    for source in sources:
-        target = build / source.relative_to(layout.root / "paper")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, target)
-    shutil.copytree(layout.generated, build / "generated")
-    shutil.copytree(layout.figures, build / "figures", ignore=shutil.ignore_patterns("*.png"))
-    fixed = {"SOURCE_DATE_EPOCH": "1700000000", "FORCE_SOURCE_DATE": "1"}  # the same bytes on every day
-    command = ["latexmk", "-pdf", "-halt-on-error", "-interaction=nonstopmode", "main.tex"]
-    done = subprocess.run(
-        command, cwd=build, env={**os.environ, **fixed}, capture_output=True, text=True, errors="replace"
-    )
-    log = build / "main.log"
-    text = log.read_text(errors="replace") if log.exists() else done.stdout
-    if done.returncode != 0:
-        lines = [line for line in text.splitlines() if line.startswith("!") or "Error" in line]
-        raise ReproduceError(f"LaTeX stopped: {'; '.join(lines[:3]) or done.stderr[-300:]} (log: {log})")
-    for complaint in ("undefined references", "undefined citations", "There were undefined"):
-        if complaint in text:
-            raise ReproduceError(f"The paper has {complaint} (log: {log}).")
-    write_atomically(layout.pdf, lambda part: part.write_bytes((build / "main.pdf").read_bytes()))
+    return Task("paper", _fingerprint(layout, inputs, versions=False), (layout.pdf,), action)
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,9 @@ def method_table() -> str:
         card = entry.method.card
         lines.append(f"\\texttt{{{name}}} & {escape(card.geometry)} & {source(card.source)} & {card.status} \\\\\n")
     return _table(
-        "ll>{\\raggedright\\arraybackslash}p{0.28\\linewidth}l", "method & geometry & source & status \\\\\n", lines
+        "l>{\\raggedright\\arraybackslash}p{0.33\\linewidth}>{\\raggedright\\arraybackslash}p{0.28\\linewidth}l",
+        "method & geometry & source & status \\\\\n",
+        lines,
     )
 
 

@@ -87,7 +87,10 @@ class Product:
         radius = per_matrix(radius, x[0]) / size.scale
         outside = self.value(y)[..., None, None] > radius
         xp = array_namespace(*x)
-        near = [b.project(yi, t[..., 0, 0]) for b, yi, t in zip(self.blocks, y, self._project_lengths(y, radius), strict=True)]
+        near = [
+            b.project(yi, t[..., 0, 0])
+            for b, yi, t in zip(self.blocks, y, self._project_lengths(y, radius), strict=True)
+        ]
         return tuple(size.scale * xp.where(outside, p, yi) + size.nan() for p, yi in zip(near, y, strict=True))
 
     def prox(self, x: Blocks, t: Scalar = 1.0) -> Blocks:

@@ -34,7 +34,7 @@ class Normalization:
         if self.epsilon == 0.0:
             g = g / magnitude(g).scale
             norm = frobenius(g, keepdims=True)
-            return g / (self.safety * xp.where(norm > 0, norm, xp.ones_like(norm)))
+            return g / (self.safety * xp.where(norm == 0, xp.ones_like(norm), norm))  # NaN stays, and spreads
         norm = frobenius(g, keepdims=True)
         if self.rule == "clamp":
             return g / xp.maximum(self.safety * norm, self.epsilon + xp.zeros_like(norm))

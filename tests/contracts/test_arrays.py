@@ -315,7 +315,9 @@ def test_the_scale_is_a_power_of_two_that_brings_the_peak_to_one_and_two(xp):
         np.testing.assert_array_equal(to_host(size.normalize(x)), [[1.5, -0.25], [0.0, 1.0]])
 
 
-@pytest.mark.parametrize("peak", [LARGEST, np.nextafter(2.0**1000, 0), 1e300, 1.0, 1e-300, 2.0**-1022, 1e-310, SMALLEST])
+@pytest.mark.parametrize(
+    "peak", [LARGEST, np.nextafter(2.0**1000, 0), 1e300, 1.0, 1e-300, 2.0**-1022, 1e-310, SMALLEST]
+)
 def test_scaling_and_back_changes_no_bit_of_any_finite_matrix(xp, peak):
     x = xp.asarray(np.array([[peak, -peak], [0.0, peak / 2]]))
     size = magnitude(x)
@@ -325,7 +327,9 @@ def test_scaling_and_back_changes_no_bit_of_any_finite_matrix(xp, peak):
 
 
 @given(
-    array_strategy(np.float64, (2, 3, 2), elements=st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=True))
+    array_strategy(
+        np.float64, (2, 3, 2), elements=st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=True)
+    )
 )
 def test_scaling_and_back_changes_no_bit_but_what_underflows_beside_a_peak(x):
     size = magnitude(x)

@@ -103,7 +103,7 @@ def test_the_smoke_size_leaves_the_committed_places_alone(checkout):
 
 
 def test_without_a_tex_engine_one_line_says_what_to_install(checkout, monkeypatch):
-    monkeypatch.setattr(chain.shutil, "which", lambda name: None)
+    monkeypatch.setattr(chain, "engine_found", lambda: False)
     remarks = reproduce(checkout, "smoke", jobs=1).remarks
     assert len(remarks) == 1
     assert "apt-get install" in remarks[0]
