@@ -46,6 +46,7 @@ def data(size):
         "method": best["method"].to_numpy(dtype=str),
         "lr": best["lr"].to_numpy(),
         "at_edge": best["at_edge"].to_numpy(dtype=bool),
+        "points": np.array(len(next(iter(sweep(size).methods.values()))["lr"])),
     }
     for label, lr in zip(best["method"], best["lr"], strict=True):
         line = table[(table["method"] == label) & (table["lr"] == lr)].sort_values("k")
@@ -68,7 +69,9 @@ def draw(data, fig):
 
 
 def numbers(data):
-    return {f"final gap {label}": float(np.min(data[f"gap {label}"])) for label in data["method"]}
+    gaps = {f"final gap {label}": float(np.min(data[f"gap {label}"])) for label in data["method"]}
+    counts = {"steps": data["k"][-1], "grid points": data["points"], "at edge": data["at_edge"].sum()}
+    return {**gaps, **{key: int(value) for key, value in counts.items()}}
 
 
 FIGURE = Figure(

@@ -100,6 +100,7 @@ def draw(data, fig):
         ylabel=r"$\min_k\|\nabla f\|_* \;/\; \sqrt{2L\Delta/K}$",
     )
     right.tick_params(axis="y", which="minor", left=False, labelleft=False)
+    right.tick_params(axis="x", which="minor", labelbottom=False)
 
 
 def numbers(data):

@@ -6,6 +6,7 @@
 #       extension: .py
 #       format_name: percent
 #       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -146,8 +147,8 @@ with matplotlib.rc_context(PAGE):
 #
 # So a fixed radius *is* steepest descent with the adaptive constant $\|G\|_*/\eta$. Along a direction $X$ the
 # best multiple reaches $-\langle G,X\rangle^2/(2L\|X\|^2)$; as a share of the minimum that is 1 for the LMO and
-# less for all others. Below, the shares of the best of many random directions, of the plain gradient and of the
-# polar factor. The last two say what one geometry's step is worth in another.
+# at most 1 for all others. Below, the shares of the best of many random directions, of the plain gradient and of
+# the polar factor. The last two say what one geometry's step is worth in another.
 
 # %%
 rng = np.random.default_rng(9)
@@ -193,9 +194,9 @@ for name, norm in BALLS.items():
 # $\begin{pmatrix}a&c\\c&b\end{pmatrix}$, drawn at $(a,b,\sqrt2c)$ so that the Frobenius norm is the Euclidean
 # length, tell them apart. An LMO is an *extreme point* of the ball: orange, the LMOs of random symmetric
 # gradients (pale: on the far side). The spectral ball is two cones glued along a circle: its extreme points are
-# $\pm I$ and the circle of reflections. The nuclear ball is the convex hull of two circles, the rank-one $\pm
-# uu^\top$. In the box of the largest entry only corners are left; in the Frobenius ball every point is extreme,
-# and the LMO keeps the gradient's direction.
+# $\pm I$ and the circle of reflections. The nuclear ball is the convex hull of two circles, the rank-one
+# $\pm uu^\top$. In the box of the largest entry only corners are left; in the Frobenius ball every point is
+# extreme, and the LMO keeps the gradient's direction.
 
 
 # %%
@@ -253,7 +254,8 @@ with matplotlib.rc_context(PAGE):
 #
 # * attainment: $\|\operatorname{lmo}(G)\|=1$ and $\langle G,\operatorname{lmo}(G)\rangle=-\|G\|_*$;
 # * Hölder: $|\langle G,X\rangle|\le\|G\|_*\|X\|$;
-# * projection: $P=\operatorname{proj}_{R}(X)$ has $\|P\|\le R$ and $\langle X-P,P\rangle=R\|X-P\|_*$;
+# * projection: $P=\operatorname{proj}_{R}(X)$ has $\|P\|\le R$ and, for $\|X\|>R$,
+#   $\langle X-P,P\rangle=R\|X-P\|_*$;
 # * Moreau: $X=\operatorname{prox}_{t\|\cdot\|}(X)+\operatorname{proj}_{t\,B_*}(X)$, with $B_*$ the dual ball.
 #
 # A word on the last one. The package *defines* `prox` by Moreau's identity, so that the identity itself cannot
@@ -328,9 +330,9 @@ display(
 )
 
 # %% [markdown]
-# **Negative control.** A check that cannot fail is a defect. Three broken norms, each with one mistake: the
-# spectral norm that believes to be its own dual, sign descent sold as the spectral LMO, and a spectral projection
-# that rescales instead of clipping (feasible, not optimal).
+# **Negative control.** A check that cannot fail is a defect. Four broken norms: a spectral norm that takes itself
+# for its own dual, sign descent sold as the spectral LMO, a projection that rescales instead of clipping
+# (feasible, not optimal), and one that stops short of the ball. Together they must make every identity fail.
 
 
 # %%
@@ -348,8 +350,19 @@ class RescaledProjection(norms.Spectral):
         return x * np.minimum(1.0, radius / self.value(x))[..., None, None]
 
 
-broken = pd.DataFrame({cls.__name__: worst(cls()) for cls in (SelfDual, SignsAsLmo, RescaledProjection)}).T
-assert (broken.drop(columns="worst at").astype(float).max(axis=1) > 0.1).all(), "a control did not fail"
+class StopsShort(norms.Spectral):
+    def project(self, x, radius=1.0):
+        return super().project(x, 1.5 * radius)
+
+    def prox(self, x, t=1.0):
+        return super().prox(x, 1.5 * t)
+
+
+CONTROLS = (SelfDual, SignsAsLmo, RescaledProjection, StopsShort)
+broken = pd.DataFrame({cls.__name__: worst(cls()) for cls in CONTROLS}).T
+failures = broken.drop(columns="worst at").astype(float) > 0.1
+assert failures.any(axis=1).all(), "a control did not fail"
+assert failures.any(axis=0).all(), "an identity was never seen to fail"
 shaded(broken)
 
 # %% [markdown]
@@ -559,7 +572,7 @@ assert follows.all()
 # Muon does not compute $UV^\top$ by an SVD. It divides by $\|G\|_F$ and applies an odd polynomial a few times,
 # which acts on the singular values alone. In the package a `Schedule` is indivisible: coefficients,
 # normalization, and the output interval that its input interval is mapped into, computed from the critical points
-# of each step (`schedule.image`). Left: five steps of three schedules, with the output band of Muon and of Polar
+# of each step (`schedule.image`). Left: five steps of four schedules, with the output band of Muon and of Polar
 # Express over the input intervals that they were designed for. Right: the largest $|p(s)-1|$ over $s\in[\ell,1]$
 # against the number of steps.
 

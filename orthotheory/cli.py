@@ -93,9 +93,9 @@ def methods_command(arguments: list[str]) -> int:
 
     rows = []
     for name, entry in methods.TABLE.items():
-        card = entry.method.card
+        card, source = entry.method.card, entry.source or entry.method.card.source
         rows.append(
-            _row(name, card.source, "method", card.status, title=card.title, arxiv=card.arxiv, geometry=card.geometry,
+            _row(name, source, "method", card.status, title=card.title, arxiv=card.arxiv, geometry=card.geometry,
                  differences=card.differences, defaults=methods.make(name).config())
         )  # fmt: skip
     return _list(arguments, methods_command, rows, ("label", "verdict", "geometry", "source"), {"verdict": "status"})

@@ -13,6 +13,7 @@ TEX_HINT = (
     "No TeX engine found: the PDF was not built. On Debian: apt-get install --no-install-recommends latexmk lmodern "
     "texlive-latex-recommended texlive-fonts-recommended texlive-latex-extra texlive-science"
 )
+RERUN = ("Rerun to get", "Label(s) may have changed")
 FIXED_DATE = {"SOURCE_DATE_EPOCH": "1700000000", "FORCE_SOURCE_DATE": "1"}  # the same bytes on every day
 
 
@@ -47,6 +48,13 @@ def build_pdf(paper: Path, generated: Path, figures: Path, build: Path, pdf: Pat
     if done.returncode != 0:
         lines = [line for line in text.splitlines() if line.startswith("!") or "Error" in line]
         raise LatexError(f"LaTeX stopped: {'; '.join(lines[:3]) or done.stderr[-300:]} (log: {log})")
+    for _ in range(3):  # latexmk can miss a change of the auxiliary file within one second
+        if not any(mark in text for mark in RERUN):
+            break
+        subprocess.run(["pdflatex", *command[2:]], cwd=build, env=environment, capture_output=True, check=False)
+        text = log.read_text(errors="replace")
+    else:
+        raise LatexError(f"The references of the paper do not settle (log: {log}).")
     for complaint in ("undefined references", "undefined citations", "There were undefined"):
         if complaint in text:
             raise LatexError(f"The paper has {complaint} (log: {log}).")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import Array, array_namespace, check_number, frobenius, to_host
+from .arrays import Array, array_namespace, check_number, frobenius, inner, to_host
 from .methods import Method
 from .names import closest
 from .norms import Nuclear, Spectral
@@ -46,6 +46,8 @@ RECORDERS: dict[str, Recorder] = {
     "gradient_norm": lambda t: t.method.norm.dual(t.grad),
     "gradient_frobenius": lambda t: frobenius(t.grad),
     "gradient_nuclear": lambda t: Nuclear().value(t.grad),
+    "gradient_inner": lambda t: inner(t.grad, t.w),
+    "weight_norm": lambda t: t.method.norm.value(t.w),
     "weight_spectral": lambda t: Spectral().value(t.w),
     "step_norm": lambda t: t.method.norm.value(t.step),
     "step_curvature": _step_curvature,

@@ -38,8 +38,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     part = Path(name)
+    mask = os.umask(0)
+    os.umask(mask)
     try:
         write(part)
+        part.chmod(0o666 & ~mask)  # a temporary file is private; the result is an ordinary file
         with open(part, "rb") as stream:
             os.fsync(stream.fileno())
         os.replace(part, path)

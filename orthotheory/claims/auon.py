@@ -186,7 +186,7 @@ CLAIMS = (
     ),
     Claim(
         "auon-cosh-factor", "ours, on maity2025auon",
-        "AuON's scalar is 1 + O(1/N): cosh(1/sqrt N) <= rho <= sqrt(1 + sinh(1)^2/N) for N entries.",
+        "AuON's scalar is 1 + O(1/N) for N entries, within explicit bounds.",
         functools.partial(cosh_factor_bounds, 1.0),
         functools.partial(cosh_factor_bounds, 0.9),
         "the bounds with gamma = 0.9 in place of 1", "refuted",

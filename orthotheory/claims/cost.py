@@ -63,9 +63,9 @@ def quadratic_in_the_side(function: Callable, size: Size) -> Verdict:
 CLAIMS = (
     Claim(
         "newton-schulz-quadratic-cost", "maity2025auon, versions 1 and 2",
-        "Newton-Schulz brings orthogonalization down to O(n^2) operations for an n x n matrix.",
+        "Newton-Schulz brings the orthogonalization of a square matrix down to a quadratic number of operations.",
         functools.partial(quadratic_in_the_side, MUON_QUINTIC.apply),
         functools.partial(quadratic_in_the_side, auon_direction),
-        "AuON's scaling, which is linear in the n^2 entries", "holds",
+        "AuON's scaling, which is linear in the number of entries", "holds",
     ),
 )  # fmt: skip

@@ -17,10 +17,11 @@ from .trust_region import DualScaled, TrustRegion
 
 
 class Entry(NamedTuple):
-    """A method class and the hyper-parameters that a name presets."""
+    """A method class, the hyper-parameters that a name presets, and their source where it is not the card's."""
 
     method: type[Method]
     preset: dict[str, Any] = {}  # noqa: RUF012
+    source: str = ""
 
 
 TABLE: dict[str, Entry] = {
@@ -36,7 +37,7 @@ TABLE: dict[str, Entry] = {
     "polargrad": Entry(PolarGrad),
     "muon": Entry(Muon),
     "muon-torch": Entry(Muon, {"variant": "torch", "lr": 1e-3, "weight_decay": 0.1}),
-    "muon-moonlight": Entry(Muon, {"variant": "moonlight", "lr": 1e-3, "weight_decay": 0.1}),
+    "muon-moonlight": Entry(Muon, {"variant": "moonlight", "lr": 1e-3, "weight_decay": 0.1}, "liu2025muon"),
     "auon": Entry(AuON),
     "auon-package": Entry(AuON, {"variant": "package", "lr": 0.24}),
     "hybrid-auon": Entry(HybridAuON),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from .. import norms
-from ..arrays import Array, Scalar, array_namespace, frobenius
+from ..arrays import Array, Scalar, array_namespace, frobenius, to_host
 from ..names import closest
 from ..polar import MUON_JORDAN
 from .contract import Card, Method, decay, ema, zeros_like
@@ -171,7 +171,7 @@ class HybridAuON(Method):
 
 def _check_variant(method, name: str) -> None:
     closest(method.variant, dict.fromkeys(VARIANTS), f"{name} variant")
-    if method.variant == "paper" and isinstance(method.weight_decay, int | float) and method.weight_decay != 0:
+    if method.variant == "paper" and (to_host(method.weight_decay) != 0).any():
         raise ValueError(f"{name}(variant='paper') has no weight decay; use variant='package', or weight_decay=0.")
 
 

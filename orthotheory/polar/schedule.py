@@ -98,7 +98,7 @@ class Schedule:
     def image(self, low: float, high: float) -> Interval:
         """Return the exact image of [low, high] under the composed map, from end points and critical points."""
         for step in self.coefficients:
-            points = [low, high, *(p for p in _critical_points(step) if low < p < high)]
+            points = [low, high, *(p for p in critical_points(step) if low < p < high)]
             values = [float(_odd(step, np.float64(p))) for p in points]
             low, high = min(values), max(values)
         return low, high
@@ -138,7 +138,7 @@ def _odd(coefficients: tuple[float, ...], s: Array) -> Array:
     return value * s
 
 
-def _critical_points(coefficients: tuple[float, ...]) -> list[float]:
+def critical_points(coefficients: tuple[float, ...]) -> list[float]:
     """Return the positive zeros of the derivative, a polynomial in t = s^2."""
     slope = [(2 * i + 1) * c for i, c in enumerate(coefficients)]
     roots = np.roots(slope[::-1])

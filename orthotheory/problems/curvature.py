@@ -80,8 +80,8 @@ def is_diagonal(a: np.ndarray) -> bool:
 
 @functools.singledispatch
 def smoothness(norm: Norm, form: Form) -> Constant:
-    """Return the smoothness constant; for an unlisted norm the bound from |D|_F <= c |D|."""
-    return Constant(form.top * expansion(norm.dual_norm, form) ** 2, "upper", "through the Frobenius norm")
+    """Return the smoothness constant; refuses a norm for which none is known."""
+    raise _unknown(norm)
 
 
 @smoothness.register
@@ -197,6 +197,7 @@ def expansion(norm: Norm, form: Form) -> float:
     if isinstance(norm, Rescaled):
         return expansion(norm.base, form) / norm.radius(m, n)
     by_type = {
+        **dict.fromkeys((Frobenius, Spectral, MaxEntry, RowMax, ColumnMax), 1.0),
         Nuclear: math.sqrt(r),
         SumEntry: math.sqrt(m * n),
         RowSum: math.sqrt(m),
@@ -212,7 +213,15 @@ def expansion(norm: Norm, form: Form) -> float:
         return math.sqrt(min(norm.k, r))
     if isinstance(norm, DualKyFan):
         return max(1.0, math.sqrt(r) / norm.k)
-    return by_type.get(type(norm), 1.0)
+    if type(norm) not in by_type:
+        raise _unknown(norm)
+    return by_type[type(norm)]
+
+
+def _unknown(norm) -> TypeError:
+    return TypeError(
+        f"No constant is known for {norm!r}; quadratics know the norms on one matrix, such as norms.Spectral()."
+    )
 
 
 def _power_sum(values: np.ndarray, p: float) -> float:

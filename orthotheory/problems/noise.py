@@ -25,7 +25,7 @@ class Gaussian:
 
     def __call__(self, problem: Problem, w: Array, rng: np.random.Generator) -> Array:
         """Return the noisy gradient at w."""
-        return problem.grad(w) + self.sigma * standard_normal(w.shape, rng, like=w)
+        return problem.grad(w) + float(self.sigma) * standard_normal(w.shape, rng, like=w)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class LowRank:
         *batch, m, n = w.shape
         u = standard_normal((*batch, m, self.rank), rng, like=w)
         v = standard_normal((*batch, n, self.rank), rng, like=w)
-        return problem.grad(w) + (self.sigma / math.sqrt(self.rank)) * (u @ v.mT)
+        return problem.grad(w) + (float(self.sigma) / math.sqrt(self.rank)) * (u @ v.mT)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """A slow family for fixed-radius methods: a ramp of constant slope that lasts a given number of steps.
 
-f(W) = phi(<D, W>) along one matrix D of rank one with phi the Huber function. On the ramp the gradient does
-not shrink, and f falls by lr * slope a step, so that a budget of K steps can be exhausted: the bound of theorem
-`trust-region-nonconvex` is met within a factor 2 at every K.
+f(W) = phi(<D, W>) along one matrix D of rank one with phi the Huber function. On the ramp the gradient does not
+shrink, and f falls by lr * slope a step, so that a budget of K steps can be exhausted. With the best radius for K
+the gradient over the bound of theorem `trust-region-nonconvex` is q with q^2 + 2 (K + 1) q = K: 0.24 at K = 1,
+tending to 1/2.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def ramp(
     """
     check_number(budget, "budget", low=1)
     check_number(gap, "gap", open_low=True, open_high=True)
+    check_number(curvature, "curvature", open_low=True, open_high=True)
     rng = generator(seed)
     u, v = (x / np.linalg.norm(x) for x in (rng.standard_normal(rows), rng.standard_normal(columns)))
     radius = math.sqrt(2 * gap / (curvature * budget))

@@ -73,6 +73,12 @@ def _commutes(case: Case) -> bool:
     return sorted_alike and commutation_defect(case) <= 1e-12
 
 
+def _avoids_zero(case: Case) -> bool:
+    # A coordinate whose first value is a multiple of lr would reach zero and rest there.
+    share = np.abs(common_basis(case).coordinates[0]) / case.method.lr
+    return bool(np.min(np.abs(share - np.round(share))) > 1e-9)
+
+
 def _has_arrived(case: Case) -> bool:
     return bool(case.steps >= np.max(np.abs(common_basis(case).coordinates[0])) / case.method.lr + 10)
 
@@ -102,6 +108,7 @@ spectral_cycle_commuting = Theorem(
         QUADRATIC,
         Assumption("the norm is the spectral norm", lambda t: t.method.norm == norms.Spectral()),
         Assumption("the errors share their singular vectors with A and B, in their order", _commutes),
+        Assumption("no singular value of the first error is a multiple of lr", _avoids_zero),
         Assumption("the run is longer than the largest error over lr", _has_arrived),
     ),
     kind="identity",

@@ -66,8 +66,8 @@ smoothness_quadratic = Theorem(
     rhs=lambda p: np.asarray([p.smoothness(norms.Spectral()).value]),
     cases=_cases,
     broken=lambda t: dataclasses.replace(t, rhs=lambda p: np.asarray([p.smoothness(norms.Frobenius()).value])),
-    mistake="the Frobenius constant lambda_1(A) lambda_1(B) on the right",
-    source="ours; the upper bound is von Neumann's trace inequality with Horn's [horn1991topics]",
+    mistake="the Frobenius constant on the right",
+    source="ours; the upper bound uses von Neumann's trace inequality [horn1991topics]",
     tolerance=1e-8,
     reason="the ascent converges linearly and ends when a hundred steps gain less than 1e-12",
 )

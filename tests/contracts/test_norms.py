@@ -244,8 +244,10 @@ def test_make_passes_options_and_refuses_a_misspelt_one():
         (lambda: ProductMax((Spectral(), Euclidean())), "ProductMax needs norms of matrices; use Frobenius"),
         (lambda: ProductMax((Spectral(),) * 2).value((np.eye(2),)), "ProductMax has 2 blocks; got a tuple of 1"),
     ],
-    ids=["p below 1", "p not a number", "k zero", "k a fraction", "k a bool", "completion", "factor zero", "no blocks"]
-    + ["a block that is no norm", "a block of vectors", "too few blocks"],
+    ids=[
+        *("p below 1", "p not a number", "k zero", "k a fraction", "k a bool", "completion", "factor zero"),
+        *("no blocks", "a block that is no norm", "a block of vectors", "too few blocks"),
+    ],
 )
 def test_an_option_that_makes_no_norm_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
