@@ -98,7 +98,7 @@ class Trace:
         import pandas
 
         scalars = {n: v for n, v in self.records.items() if v.shape[1:] == self.non_finite_at.shape}
-        runs = max(1, self.non_finite_at.size)
+        runs = self.non_finite_at.size  # 1 where there is no batch axis
         columns: dict[str, np.ndarray] = {"k": np.repeat(self.k, runs)}
         if self.non_finite_at.ndim:
             columns["run"] = np.tile(np.arange(runs), len(self.k))

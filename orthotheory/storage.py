@@ -122,6 +122,7 @@ def read_table(path: Path):
     import pandas
 
     manifest = read_json(path.with_suffix(".json"))
-    if not path.exists() or file_digest(path) != manifest.get("sha256"):
+    seal = manifest.get("sha256") if isinstance(manifest, dict) else None
+    if not path.exists() or file_digest(path) != seal:
         raise DamagedFile(f"{path} does not match its manifest: it was cut off or changed. Delete it and run again.")
     return pandas.read_parquet(path), manifest

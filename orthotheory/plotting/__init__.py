@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from . import convergence, geometry
 from .figure import Figure, render, save_figure
 from .style import COLORS, METHOD_COLORS, STYLE
 
-__all__ = ["COLORS", "METHOD_COLORS", "STYLE", "Figure", "render", "save_figure"]
+__all__ = ["COLORS", "METHOD_COLORS", "STYLE", "Figure", "convergence", "geometry", "render", "save_figure"]

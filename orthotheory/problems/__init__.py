@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..names import UnknownName, build, closest, suggestion
+from .constrained import Constrained, StarConvex, digits_budget, projection, spectral_face, star_convex
 from .contract import Constant, Problem
 from .digits import SoftmaxRegression, digits
 from .noise import NOISES, Gaussian, HeavyTailed, LowRank, Minibatch
@@ -18,6 +19,10 @@ TABLE: dict[str, Callable[..., Problem]] = {
     "least-squares": least_squares,
     "digits": digits,
     "ramp": ramp,
+    "projection": projection,
+    "spectral-face": spectral_face,
+    "star-convex": star_convex,
+    "digits-budget": digits_budget,
 }
 
 
@@ -56,6 +61,7 @@ __all__ = [
     "NOISES",
     "TABLE",
     "Constant",
+    "Constrained",
     "Gaussian",
     "HeavyTailed",
     "KroneckerQuadratic",
@@ -65,6 +71,7 @@ __all__ = [
     "Problem",
     "Ramp",
     "SoftmaxRegression",
+    "StarConvex",
     "best_radius",
     "digits",
     "least_squares",

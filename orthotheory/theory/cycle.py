@@ -14,7 +14,7 @@ from ..loop import Trace, run
 from ..methods import TrustRegion
 from ..problems import quadratic
 from .contract import Assumption, Case, Size, Theorem
-from .descent import EVERY_STEP, FIXED_RADIUS, NO_NOISE, QUADRATIC
+from .descent import EVERY_STEP, FIXED_RADIUS, NO_NOISE, QUADRATIC, SINGLE
 
 RECORD = ("value", "gap", "gradient_norm", "iterate", "step_norm")
 
@@ -59,12 +59,17 @@ def staircase(initial: np.ndarray, lr: float, steps: int) -> np.ndarray:
     return np.stack(s)
 
 
-def commutation_defect(trace: Trace) -> float:
-    """Return the largest error outside the common singular basis over the run, relative to the first error."""
+def commutation_defects(trace: Trace) -> np.ndarray:
+    """Return the error outside the common singular basis at each record, relative to the first error."""
     basis = common_basis(trace)
     errors = trace["iterate"] - to_host(trace.problem.optimum)
     inside = (basis.u * basis.coordinates[:, None, :]) @ basis.v.T
-    return float(np.max(np.linalg.norm(errors - inside, axis=(1, 2))) / np.linalg.norm(errors[0]))
+    return np.linalg.norm(errors - inside, axis=(1, 2)) / np.linalg.norm(errors[0])
+
+
+def commutation_defect(trace: Trace) -> float:
+    """Return the largest of `commutation_defects`."""
+    return float(commutation_defects(trace).max())
 
 
 def _commutes(case: Case) -> bool:
@@ -102,6 +107,7 @@ spectral_cycle_commuting = Theorem(
     r"=\frac{\eta}{2}\sum_{i\le r}\lambda_i(A)\lambda_i(B)=\frac{L\eta}{2}"
     r"\quad\text{for all }k\ge\max_i s_i(0)/\eta",
     assumes=(
+        SINGLE,
         FIXED_RADIUS,
         NO_NOISE,
         EVERY_STEP,

@@ -51,6 +51,7 @@ def _has_unit_steps(case: Case) -> bool:
 
 FIXED_RADIUS = Assumption("the method is X + lr lmo(grad f(X)) with a fixed radius lr", _is_fixed_radius)
 UNIT_STEPS = Assumption("every step has at most length lr in the norm", _has_unit_steps)
+SINGLE = Assumption("the trace is of one run, not of a batch", lambda t: t.non_finite_at.ndim == 0)
 NO_NOISE = Assumption("the gradients are exact", lambda t: t.problem.noise is None)
 SMOOTH = Assumption("L bounds the smoothness from above", lambda t: t.problem.smoothness(t.method.norm).kind != "lower")
 EVERY_STEP = Assumption("every step was recorded", lambda t: bool(np.all(np.diff(t.k) == 1)))
@@ -123,7 +124,7 @@ trust_region_nonconvex = Theorem(
         r"\min_{k<K}\|\nabla f(X_k)\|_*\le\frac1K\sum_{k<K}\|\nabla f(X_k)\|_*"
         r"\le\frac{f(X_0)-\inf f}{\eta K}+\frac{L\eta}{2}"
     ),
-    assumes=(FIXED_RADIUS, UNIT_STEPS, NO_NOISE, SMOOTH, EVERY_STEP),
+    assumes=(SINGLE, FIXED_RADIUS, UNIT_STEPS, NO_NOISE, SMOOTH, EVERY_STEP),
     kind="upper",
     lhs=prefix_mean_gradient,
     rhs=envelope,
@@ -140,7 +141,7 @@ exact_accounting = Theorem(
         r"\frac1K\sum_{k<K}\|\nabla f(X_k)\|_*=\frac{f(X_0)-f(X_K)}{\eta K}"
         r"+\frac{\eta}{2K}\sum_{k<K}\langle P_k,HP_k\rangle,\qquad X_{k+1}=X_k-\eta P_k"
     ),
-    assumes=(FIXED_RADIUS, NO_NOISE, EVERY_STEP, QUADRATIC),
+    assumes=(SINGLE, FIXED_RADIUS, NO_NOISE, EVERY_STEP, QUADRATIC),
     kind="identity",
     lhs=prefix_mean_gradient,
     rhs=accounting,

@@ -26,7 +26,11 @@ class Exponent:
         return self.low <= exponent <= self.high
 
     def verdict(self, exponent: float) -> str:
-        """Return "consistent", "faster" (steeper descent than the exponent) or "slower"."""
+        """Return "consistent", "faster" (steeper descent than the exponent) or "slower".
+
+        The interval covers the spread between runs, not the bend of a power law that is only approached: where the
+        local slopes still drift, read those.
+        """
         if self.contains(exponent):
             return "consistent"
         return "faster" if self.high < exponent else "slower"

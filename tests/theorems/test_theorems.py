@@ -84,6 +84,12 @@ def test_skipped_records_are_refused():
         check(theory.trust_region_nonconvex, _trace(TrustRegion(lr=0.1), every=2))
 
 
+def test_a_batch_of_runs_is_refused():
+    trace = loop.run(problems.quadratic(), TrustRegion(lr=np.array([0.1, 0.2])), 5, record=RECORD)
+    with pytest.raises(AssumptionFails, match="one run, not of a batch"):
+        check(theory.trust_region_nonconvex, trace)
+
+
 def test_a_problem_that_is_not_quadratic_is_refused_by_the_accounting():
     trace = loop.run(problems.ramp(), TrustRegion(lr=0.1), 5, record=RECORD)
     with pytest.raises(AssumptionFails, match="quadratic"):
@@ -93,6 +99,12 @@ def test_a_problem_that_is_not_quadratic_is_refused_by_the_accounting():
 def test_a_non_commuting_start_is_refused_by_the_cycle_theorem():
     problem = problems.quadratic(rows=3, columns=3, alignment="generic")
     with pytest.raises(AssumptionFails, match="singular vectors"):
+        check(theory.spectral_cycle_commuting, _trace(TrustRegion(lr=0.1), problem))
+
+
+def test_an_error_that_is_a_multiple_of_the_step_is_refused_by_the_cycle_theorem():
+    problem = problems.KroneckerQuadratic(np.diag([1.0, 0.5]), np.eye(2), np.zeros((2, 2)), np.diag([0.3, 0.5]))
+    with pytest.raises(AssumptionFails, match="multiple of lr"):
         check(theory.spectral_cycle_commuting, _trace(TrustRegion(lr=0.1), problem))
 
 
