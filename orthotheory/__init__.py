@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 from .version import __version__
 
 if TYPE_CHECKING:
-    from . import arrays, claims, methods, norms, plotting, polar, problems, reproduce, sweep, theory
+    from . import arrays, claims, convex, methods, norms, plotting, polar, problems, reproduce, sweep, theory
     from .loop import Trace, run
     from .polar import polar_factor
 
-_MODULES = ("arrays", "claims", "methods", "norms", "plotting", "polar", "problems", "reproduce", "sweep", "theory")
+_MODULES = (
+    "arrays", "claims", "convex", "methods", "norms", "plotting", "polar", "problems", "reproduce", "sweep", "theory",
+)  # fmt: skip
 _NAMES = {"run": "loop", "Trace": "loop", "polar_factor": "polar"}
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "__version__",
     "arrays",
     "claims",
+    "convex",
     "methods",
     "norms",
     "plotting",

@@ -149,7 +149,7 @@ def figures_command(arguments: list[str]) -> int:
         closest(name, found, "figure")
     chosen = set(found) if o.all else set(o.names)
     if chosen:
-        reproduce(root, o.size, jobs=o.jobs, only=chosen, progress=not o.json)
+        reproduce(root, o.size, jobs=o.jobs, only=chosen, progress=sys.stderr.isatty() and not o.json)
     layout, rows = Layout(root, o.size), []
     for name, (figure, source) in found.items():
         if not chosen or name in chosen:
@@ -170,7 +170,10 @@ def reproduce_command(arguments: list[str]) -> int:
     pdf = Option("pdf", bool, True, "build the paper where a TeX engine is found")
     o = parse([size_option("paper"), JOBS, force, pdf, ROOT, JSON], arguments, "reproduce", _help_of(reproduce_command))
     root = find_root(o.root)
-    report = reproduce(root, o.size, jobs=o.jobs, force=o.force, pdf=o.pdf, progress=not o.json)
+    # A bar for a person at a terminal, a line a task for a log.
+    watched = sys.stderr.isatty() and not o.json
+    say = (lambda text: None) if watched or o.json else print
+    report = reproduce(root, o.size, jobs=o.jobs, force=o.force, pdf=o.pdf, say=say, progress=watched)
     rows = {kind: ledger(root, o.size, kind) for kind in ("theorems", "claims")}
     if o.json:
         _print_json({"ran": report.ran, "kept": report.kept, "remarks": report.remarks, **rows})
@@ -218,7 +221,7 @@ def _ledger(arguments, function, table, ledger_row) -> int:
     if not o.json:
         from tqdm import tqdm
 
-        chosen = tqdm(chosen, desc=kind, unit="check", leave=False, dynamic_ncols=True)
+        chosen = tqdm(chosen, desc=kind, unit="check", leave=False, dynamic_ncols=True, disable=None)
     rows = [ledger_row(item, o.size) for item in chosen]
     _print_rows(rows, o.json, LEDGER_COLUMNS)
     return 0 if all(_sound(row) for row in rows) else 1

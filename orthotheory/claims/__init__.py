@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ..names import closest
-from . import auon, convergence, cost
+from . import auon, convergence, cost, lion
 from .contract import Claim, Verdict, ledger_row
 
-TABLE: dict[str, Claim] = {claim.label: claim for claim in (*auon.CLAIMS, *cost.CLAIMS, *convergence.CLAIMS)}
+_CLAIMS = (*auon.CLAIMS, *cost.CLAIMS, *convergence.CLAIMS, *lion.CLAIMS)
+TABLE: dict[str, Claim] = {claim.label: claim for claim in _CLAIMS}
 
 
 def names() -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..arrays import Array, Scalar, array_namespace, check_matrix
+from ..arrays import Array, Scalar, array_namespace, check_matrix, frobenius
 from ..norms import Norm
 
-# A dual norm may exceed 1 by rounding before a point counts as outside the conjugate's domain.
+# A dual norm may exceed 1 by rounding, so many units of it at least, before a point counts as outside dom K*.
 DOMAIN_SLACK = 1e-9
+DOMAIN_ROUNDINGS = 256
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,13 @@ class ConvexFunction:
 
     def distance(self, y: Array, radius: Scalar = 1.0) -> Array:
         """Return the Frobenius distance to `radius` times the closure of dom K*, shape (batch)."""
-        xp = array_namespace(y)
-        d = y - self.project(y, radius)
-        return xp.sqrt(xp.sum(d * d, axis=(-2, -1)))
+        return frobenius(y - self.project(y, radius))
 
     def _outside(self, y: Array) -> Array:
-        """Return 0 inside the unit ball and inf outside, shape (batch)."""
+        """Return 0 inside the unit ball, inf outside and NaN where y is not finite, shape (batch)."""
         check_matrix(y, self.name)
         xp = array_namespace(y)
-        size = self.ball.value(y) if self.ball is not None else 0 * y[..., 0, 0]
-        return xp.where(size <= 1 + DOMAIN_SLACK, xp.zeros_like(size), xp.full_like(size, math.inf))
+        size = self.ball.value(y) if self.ball is not None else xp.zeros_like(y[..., 0, 0])
+        slack = max(DOMAIN_SLACK, DOMAIN_ROUNDINGS * float(xp.finfo(y.dtype).eps))
+        outside = xp.where(size <= 1 + slack, xp.zeros_like(size), xp.full_like(size, math.inf))
+        return xp.where(xp.isnan(size), size, outside)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from .. import norms
-from ..arrays import Array, array_namespace, check_matrix, check_number
+from ..arrays import Array, array_namespace, check_matrix, check_number, magnitude
 from ..norms import Norm
 from ..polar import thin_svd
 from .contract import ConvexFunction
@@ -53,6 +53,7 @@ class MoreauEnvelope(ConvexFunction):
 
     def __post_init__(self) -> None:
         check_number(self.delta, "delta", open_low=True, open_high=True)
+        object.__setattr__(self, "delta", float(self.delta))  # a NumPy number would cast float32
 
     @property
     def ball(self) -> Norm:
@@ -64,13 +65,15 @@ class MoreauEnvelope(ConvexFunction):
         return xp.sum(x * g - 0.5 * self.delta * g * g, axis=(-2, -1))
 
     def subgradient(self, x):
+        check_matrix(x, self.name)
         return self.norm.dual_norm.project(x / self.delta, 1.0)
 
     def conjugate_gradient(self, y):
         return self.delta * y
 
     def conjugate(self, y):
-        return 0.5 * self.delta * array_namespace(y).sum(y * y, axis=(-2, -1)) + self._outside(y)
+        outside = self._outside(y)
+        return 0.5 * self.delta * array_namespace(y).sum(y * y, axis=(-2, -1)) + outside
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,11 @@ class Sqrt:
 
     def __post_init__(self) -> None:
         check_number(self.epsilon, "epsilon", open_low=True, open_high=True)
+        object.__setattr__(self, "epsilon", float(self.epsilon))  # a NumPy number would cast float32
 
     def value(self, s):
-        return array_namespace(s).hypot(s, self.epsilon + 0 * s)
+        xp = array_namespace(s)
+        return xp.hypot(s, xp.full_like(s, self.epsilon))
 
     def slope(self, s):
         return s / self.value(s)
@@ -154,13 +159,17 @@ class LogCosh:
     def value(self, s):
         xp = array_namespace(s)
         a = xp.abs(s)
-        return a + xp.log1p(xp.exp(-2 * a)) - math.log(2.0)
+        half = xp.sinh(xp.minimum(a, xp.ones_like(a)) / 2)  # cosh s = 1 + 2 sinh^2(s / 2): no cancellation near 0
+        return xp.where(a < 1, xp.log1p(2 * half * half), a + xp.log1p(xp.exp(-2 * a)) - math.log(2.0))
 
     def slope(self, s):
         return array_namespace(s).tanh(s)
 
     def conjugate(self, t):
-        return 0.5 * (_x_log_x(1 + t) + _x_log_x(1 - t))
+        xp = array_namespace(t)
+        small = xp.where(xp.abs(t) < 0.5, t, xp.zeros_like(t))  # near 0 the two terms below cancel
+        near = small * xp.atanh(small) + 0.5 * xp.log1p(-small * small)
+        return xp.where(xp.abs(t) < 0.5, near, 0.5 * (_x_log_x(1 + t) + _x_log_x(1 - t)))
 
     def conjugate_slope(self, t):
         return array_namespace(t).atanh(t)
@@ -175,6 +184,7 @@ class Power:
 
     def __post_init__(self) -> None:
         check_number(self.p, "p", low=1.0, open_low=True, open_high=True)
+        object.__setattr__(self, "p", float(self.p))  # a NumPy number would cast float32
 
     def value(self, s):
         return array_namespace(s).abs(s) ** self.p / self.p
@@ -240,7 +250,9 @@ class Separable(ConvexFunction):
         xp = array_namespace(x)
         if self.over == "entries":
             return xp.sum(function(x), axis=(-2, -1))
-        return xp.sum(function(xp.linalg.svdvals(x)), axis=-1)
+        size = magnitude(x)  # svdvals would refuse the whole batch for one NaN
+        s = xp.linalg.svdvals(size.normalize(x)) * size.scale[..., 0] + size.nan()[..., 0]
+        return xp.sum(function(s), axis=-1)
 
 
 @dataclass(frozen=True)
@@ -275,6 +287,9 @@ class RowBlocks(ConvexFunction):
 
     def conjugate(self, y):
         return sum(k.conjugate(part) for k, part in self._parts(y))
+
+    def conjugate_gradient(self, y):
+        return array_namespace(y).concat([k.conjugate_gradient(part) for k, part in self._parts(y)], axis=-2)
 
     def project(self, y, radius=1.0):
         return array_namespace(y).concat([k.project(part, radius) for k, part in self._parts(y)], axis=-2)

@@ -10,6 +10,7 @@ from .auon import AuON, HybridAuON
 from .contract import Card, Method
 from .gradient import GradientDescent, HeavyBall, Nesterov
 from .lion import Lion
+from .lion_k import LionK
 from .muon import SHAPE_FACTORS, Muon
 from .normalized import NormalizedGD, SignDescent, Signum
 from .polargrad import PolarGrad
@@ -43,6 +44,7 @@ TABLE: dict[str, Entry] = {
     "hybrid-auon": Entry(HybridAuON),
     "hybrid-auon-package": Entry(HybridAuON, {"variant": "package", "lr": 0.24}),
     "lion": Entry(Lion),
+    "lion-k": Entry(LionK),
 }
 
 
@@ -73,6 +75,7 @@ __all__ = [
     "HeavyBall",
     "HybridAuON",
     "Lion",
+    "LionK",
     "Method",
     "Muon",
     "Nesterov",

@@ -6,6 +6,8 @@ from ..names import closest
 from .contract import Assumption, AssumptionFails, Theorem, Verdict, check, ledger_row, verify, verify_control
 from .cycle import spectral_cycle_commuting
 from .descent import exact_accounting, trust_region_nonconvex
+from .lion_k import THEOREMS as LION_K_THEOREMS
+from .lion_k_flow import LionKFlow, lion_k_dissipation, lion_k_lyapunov, lion_k_phase
 from .polynomials import newton_schulz_factor
 from .rates import Exponent, fit_exponent
 from .smoothness import smoothness_quadratic
@@ -18,6 +20,10 @@ TABLE: dict[str, Theorem] = {
         trust_region_nonconvex,
         spectral_cycle_commuting,
         newton_schulz_factor,
+        lion_k_dissipation,
+        lion_k_lyapunov,
+        lion_k_phase,
+        *LION_K_THEOREMS,
     )
 }
 
@@ -41,6 +47,7 @@ __all__ = [
     "Assumption",
     "AssumptionFails",
     "Exponent",
+    "LionKFlow",
     "Theorem",
     "Verdict",
     "check",

@@ -75,9 +75,9 @@ each_problem = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS.
 
 @each_problem
 def test_the_gradient_is_the_central_difference_of_the_value(build, xp):
-    """h = 1e-4: the third derivatives here are below 10, so the truncation is below 10 h^2 / 6 = 2e-8 |d|^3, and
+    """With h = 1e-4 and third derivatives below 10 the truncation is below 10 h^2 / 6 = 2e-8.
 
-    values of at most 100 round the quotient by 100 eps / h = 2e-10. On the ramp the points stay off the kink.
+    Values of at most 100 round the quotient by 100 eps / h = 2e-10. On the ramp the points stay off the kink.
     """
     problem, h = build(xp), 1e-4
     rng = np.random.default_rng(1)
@@ -248,6 +248,12 @@ QUADRATICS = {
     "random basis, tall": {"rows": 5, "columns": 3},
     "random basis, wide": {"rows": 3, "columns": 6},
     "isotropic right factor": {"rows": 4, "columns": 4, "right_condition": 1.0},
+    "nearly flat, where isometries beat rank one": {
+        "rows": 6,
+        "columns": 6,
+        "left_condition": 1.2,
+        "right_condition": 1.1,
+    },
 }
 each_quadratic = pytest.mark.parametrize(
     "problem",

@@ -21,6 +21,7 @@ EXPECTED = {
     "auon-cosh-factor": "holds",
     "newton-schulz-quadratic-cost": "refuted",
     "muon-constant-step-converges": "refuted",
+    "lion-solves-constrained": "holds_if",
 }
 
 
