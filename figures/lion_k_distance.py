@@ -94,7 +94,7 @@ def numbers(data):
         "steps": int(data["k"][-1]),
         "tightest": max(ratio.values()),
         "enters at": int(np.argmax(data["distance l2"] == 0)),
-        "lr": float(data["lr"]),
+        "inverse lr": round(1 / float(data["lr"])),
         "largest miss": float(miss),
     }
 
@@ -104,10 +104,10 @@ FIGURE = Figure(
     caption=(
         r"Theorem \texttt{lion-k-contraction}. Left: Frobenius distance of discrete Lion-K to its constraint set, "
         r"$1/\lambda$ times the dual ball of $K$, for six norms $K$, each divided by its first value; the minimum of the loss "
-        r"lies far outside every set, so that the loss pulls outwards. All lie below the bound (dashed), whatever the loss, and "
+        r"lies far outside every set, so that the loss pulls outwards. The bound (dashed) does not depend on the loss, and "
         r"for the sum of magnitudes the distance after \result{lion-k-distance}{steps} steps is still "
         r"\result{lion-k-distance}{tightest} of it, at the same rate. Right: the six singular values of a matrix "
-        r"under $K$ = nuclear norm (Muon with weight decay, $\eta=\result{lion-k-distance}{lr}$). The largest stays below "
+        r"under $K$ = nuclear norm (Muon with weight decay, $\eta=1/\result{lion-k-distance}{inverse lr}$). The largest stays below "
         r"$1/\lambda$ plus $(1-\eta\lambda)^k$ times its first excess (dashed, by the same induction); those that the loss would make larger end on it, the others at "
         r"their values in the constrained minimum (dots, by projected gradient), here up to "
         r"\result{lion-k-distance}{largest miss} of $1/\lambda$."

@@ -87,7 +87,7 @@ def draw(data, fig):
 def numbers(data):
     misses = [np.linalg.norm(data[f"path {name}"][-1] - data[f"best {name}"], axis=-1).max() for name in PANELS]
     return {
-        "lr": float(data["lr"]),
+        "inverse lr": round(1 / float(data["lr"])),
         "largest distance": float(np.sqrt(2) * max(misses)),  # Frobenius: each coordinate stands in two entries
         "largest score": max(float(data[f"score {name}"].max()) for name in PANELS),
     }
@@ -100,7 +100,7 @@ FIGURE = Figure(
         r"(contours) and three $K$, from twelve starts. While the direction does not change, a path is a straight line to "
         r"$1/\lambda$ times that direction, a point of the constraint set; by theorem \texttt{lion-k-contraction} the distance "
         r"to the set falls at least like $(1-\eta\lambda)^k$. The unconstrained minimum (ring) lies outside all three sets; "
-        r"with $\eta=\result{lion-k-phase-portraits}{lr}$ all paths end within "
+        r"with $\eta=1/\result{lion-k-phase-portraits}{inverse lr}$ all paths end within "
         r"\result{lion-k-phase-portraits}{largest distance} (Frobenius) of the constrained minimum (dot, computed by projected "
         r"gradient), with a KKT score, theorem \texttt{lion-k-score}, of at most "
         r"\result{lion-k-phase-portraits}{largest score}: at a fixed step size not at the minimum, but near it."

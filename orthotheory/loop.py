@@ -15,7 +15,7 @@ from .methods import Method
 from .names import closest
 from .norms import Nuclear, Spectral
 from .problems import Problem
-from .storage import plain, read_table, write_table
+from .storage import digest, plain, read_table, write_table
 
 
 class Moment(NamedTuple):
@@ -170,6 +170,8 @@ def run(
     xp = array_namespace(w)
     rng = np.random.Generator(np.random.Philox(seed))
     state = method.init(w)
+    setup = {"steps": steps, "every": every, "seed": seed, "batch": batch, "target": target}
+    setup["start"] = "the problem's" if start is None else digest(start)
     kept: dict[str, list[np.ndarray]] = {name: [] for name in recorders}
     ks: list[int] = []
     non_finite_at = np.full(batch, -1)
@@ -183,7 +185,7 @@ def run(
                 non_finite_at = np.where(bad & (non_finite_at < 0), k, non_finite_at)
                 if bad.any() and (non_finite_at >= 0).all():
                     stopped_by = f"non-finite {quantity} at step {k}"
-                    return _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, steps, every, seed)
+                    return _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, setup)
             following = None
             if k < steps:
                 noisy = grad if problem.noise is None else problem.noisy_grad(w, rng)
@@ -205,19 +207,17 @@ def run(
         stopped_by = f"interrupted at step {k}"
     finally:
         bar.close()
-    return _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, steps, every, seed)
+    return _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, setup)
 
 
-def _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, steps, every, seed) -> Trace:
+def _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, setup) -> Trace:
     whole = min((len(v) for v in kept.values()), default=0)  # an interrupt may fall between two recorders
     records = {name: np.asarray(values[:whole]) for name, values in kept.items()}
     config = {
         "problem": dict(problem.config) or repr(problem),
         "noise": repr(problem.noise),
         "method": {"class": type(method).__name__, **method.config()},
-        "steps": steps,
-        "every": every,
-        "seed": seed,
+        **setup,
     }
     seconds = time.perf_counter() - began
     return Trace(

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from .. import norms
 from ..arrays import Array, Scalar
 from ..names import closest
-from ..polar import MUON_JORDAN, MUON_TORCH, Plan, polar_factor
+from ..polar import MUON_JORDAN, MUON_TORCH, Plan, check_plan, polar_factor
 from .contract import Card, Method, decay, ema, heavy_ball, zeros_like
 
 # Shape factors s(m, n) on the orthogonalized direction; m rows are outputs, n columns inputs.
@@ -95,6 +95,8 @@ class Muon(Method):
     def __post_init__(self):
         super().__post_init__()
         closest(self.variant, VARIANTS, "Muon variant")
+        if self.plan is not None:
+            check_plan(self.plan)
         if self.shape_factor is not None:
             closest(self.shape_factor, SHAPE_FACTORS, "shape factor")
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from .. import norms
 from ..arrays import Array, Scalar, inner
 from ..names import closest
-from ..polar import Plan, polar_factor
+from ..polar import Plan, check_plan, polar_factor
 from .contract import Card, Method, decay, ema, zeros_like
 
 
@@ -56,6 +56,7 @@ class PolarGrad(Method):
     def __post_init__(self):
         super().__post_init__()
         closest(self.variant, {"momentum-first": 0, "polar-first": 0}, "PolarGrad variant")
+        check_plan(self.plan)
 
     def init(self, w):
         return self.State(zeros_like(w))

@@ -38,6 +38,12 @@ def names() -> list[str]:
     return ["exact", *SCHEDULES]
 
 
+def check_plan(plan: Plan) -> None:
+    """Refuse what is neither "exact", the name of a schedule nor a `Schedule`."""
+    if not isinstance(plan, Schedule):
+        closest(plan, dict.fromkeys(names()), "plan")
+
+
 def polar_factor(g: Array, plan: Plan = "exact") -> Array:
     """Return the polar factor U V^T over the nonzero singular values of each matrix, without any scaling.
 
@@ -77,7 +83,7 @@ def polar_factor(g: Array, plan: Plan = "exact") -> Array:
     if isinstance(plan, Schedule):
         return plan.apply(g)
     if plan != "exact":
-        closest(plan, dict.fromkeys(names()), "plan")
+        check_plan(plan)
         return SCHEDULES[plan].apply(g)
     size = magnitude(g)
     u, s, vh = svd_of_moderate(size.normalize(g))
@@ -99,6 +105,7 @@ __all__ = [
     "Plan",
     "Schedule",
     "ThinSVD",
+    "check_plan",
     "names",
     "newton_schulz",
     "polar_express",

@@ -87,6 +87,9 @@ class Schedule:
         x = self.normalization(g if wide else g.mT)
         eye = xp.eye(x.shape[-2], dtype=x.dtype, device=device_of(x))
         for first, *rest in self.coefficients:
+            if not rest:
+                x = first * x
+                continue
             # A @ A.T on one buffer lets NumPy use the symmetric product.
             gram = x @ (xp.conj(x).mT if xp.isdtype(x.dtype, "complex floating") else x.mT)
             polynomial = rest[-1] * gram

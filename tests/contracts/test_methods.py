@@ -21,6 +21,7 @@ from orthotheory.methods import (
     HeavyBall,
     HybridAuON,
     Lion,
+    LionK,
     Muon,
     Nesterov,
     NormalizedGD,
@@ -239,6 +240,7 @@ EASY_LR = {
     "hybrid-auon": 0.02,
     "hybrid-auon-package": 0.02,
     "lion": 0.01,
+    "lion-k": 0.01,
 }
 
 
@@ -391,6 +393,7 @@ FIXED_RADIUS = {
     "sign": ({}, 1e-12),
     "signum": ({}, 1e-12),
     "lion": ({}, 1e-12),
+    "lion-k": ({}, 1e-12),
     "trust-region": ({"momentum": 0.5}, 1e-12),
     "muon": ({"plan": "exact"}, 1e-12),
     "muon-torch": ({}, 1e-12),  # its clamp at 1e-7 does not act
@@ -448,6 +451,7 @@ ROTATION_EQUIVARIANT = {
     "muon": {"plan": "exact"},
     "muon-torch": {},
     "muon-moonlight": {},
+    "lion-k": {},  # of the nuclear norm
 }
 NOT_ROTATION_EQUIVARIANT = [name for name in methods.names() if name not in ROTATION_EQUIVARIANT]
 
@@ -618,6 +622,14 @@ def lion(w, grads, lr, beta1, beta2, wd):
     return w
 
 
+def lion_nuclear(w, grads, lr, beta1, beta2, wd):
+    m = np.zeros_like(w)
+    for g in grads:
+        w = w - lr * (svd_polar(beta1 * m + (1 - beta1) * g) + wd * w)
+        m = beta2 * m + (1 - beta2) * g
+    return w
+
+
 def adam(w, grads, lr, beta1, beta2, eps, wd):
     m = v = np.zeros_like(w)
     for t, g in enumerate(grads, start=1):
@@ -719,6 +731,14 @@ REFERENCES = {
         lambda w, g: lion(w, g, 0.1, 0.9, 0.95, 0.3),
     ),
     "lion with its defaults": (Lion(), lambda w, g: lion(w, g, 1e-3, 0.9, 0.99, 0.0)),
+    "lion-k of the nuclear norm": (
+        LionK(lr=0.1, beta1=0.8, beta2=0.9, weight_decay=0.3),
+        lambda w, g: lion_nuclear(w, g, 0.1, 0.8, 0.9, 0.3),
+    ),
+    "lion-k of the entries is lion": (
+        LionK(k="l1", lr=0.1, beta1=0.9, beta2=0.95, weight_decay=0.3),
+        lambda w, g: lion(w, g, 0.1, 0.9, 0.95, 0.3),
+    ),
     "adam": (
         Adam(lr=0.1, beta1=0.8, beta2=0.9, eps=1e-3, weight_decay=0.3),
         lambda w, g: adam(w, g, 0.1, 0.8, 0.9, 1e-3, 0.3),

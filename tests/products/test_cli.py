@@ -213,7 +213,8 @@ def test_figures_are_listed_from_the_checkout(cli):
     code, out, _ = cli("figures", "--root", str(ROOT), "--json")
     assert code == 0
     assert {row["label"] for row in json.loads(out)} == {
-        "auon-conditioning", "cycle-staircase", "digits-losses", "trust-region-envelope", "unit-balls",
+        "auon-conditioning", "cycle-staircase", "digits-losses", "lion-k-distance", "lion-k-lyapunov",
+        "lion-k-phase-portraits", "trust-region-envelope", "unit-balls",
     }  # fmt: skip
 
 

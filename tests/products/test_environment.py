@@ -73,8 +73,10 @@ def test_only_arrays_imports_cupy():
 
 
 # The rooms of DESIGN section 1, from the bottom up: a module imports only from its own room and those below.
-ROOMS = ["version", "names", "arrays", "storage", "polar", "norms", "convex", "problems", "methods", "loop", "sweep", "theory",
-         "claims", "plotting", "typeset", "latex", "reproduce", "doctor", "options", "cli", "__main__"]  # fmt: skip
+ROOMS = (
+    "version names arrays storage polar norms convex problems methods loop sweep theory claims plotting typeset latex "
+    "reproduce doctor options cli __main__"
+).split()
 
 
 def test_imports_point_downward():

@@ -18,6 +18,13 @@ def test_the_example_prints_the_output_that_the_readme_shows():
     assert done.stdout == shown
 
 
+def test_the_lion_k_example_runs():
+    code = re.search(r"```python\n(  import.*?)  ```", TEXT, re.DOTALL)[1]
+    code = "\n".join(line[2:] for line in code.splitlines()) + "\nprint(trace['gap'][-1] < 0.05 * trace['gap'][0])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
 def test_the_shell_lines_run(tmp_path):
     lines = re.findall(r"^\.venv/bin/orthotheory (.*)$", TEXT, re.MULTILINE)
     assert len(lines) >= 3
