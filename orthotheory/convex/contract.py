@@ -30,7 +30,7 @@ class ConvexFunction:
 
     @property
     def ball(self) -> Norm | None:
-        """The norm whose closed unit ball is the closure of dom K*; None where K* is finite everywhere."""
+        """The norm whose closed unit ball is the closure of dom K*; None where no ball bounds it."""
         raise NotImplementedError
 
     @property
@@ -43,7 +43,7 @@ class ConvexFunction:
         raise NotImplementedError
 
     def subgradient(self, x: Array) -> Array:
-        """Return an element of dK(x); at a kink the one of least Frobenius norm, unless the class says otherwise."""
+        """Return an element of dK(x): 0 at 0, nothing along zero singular vectors, the first of tied maxima."""
         raise NotImplementedError
 
     def conjugate(self, y: Array) -> Array:

@@ -277,7 +277,7 @@ class RowBlocks(ConvexFunction):
 
     @property
     def ball(self) -> None:
-        raise TypeError("RowBlocks has one ball a block; use project and conjugate.")
+        return None  # one ball a block: `project` and `conjugate` go through the blocks
 
     def value(self, x):
         return sum(k.value(part) for k, part in self._parts(x))

@@ -134,3 +134,27 @@ def line_search(problem: Problem, x: np.ndarray, direction: np.ndarray, longest:
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return (low + high) / 2
+
+
+def proximal_gradient(problem: Problem, norm: Norm, weight: float, *, tolerance=1e-10, limit=100_000) -> Solution:
+    """Minimize f + weight * norm by accelerated proximal gradient; `gaps` holds the lengths of the prox-gradient map.
+
+    Raises RuntimeError where that length stays above `tolerance` for `limit` steps.
+    """
+    from ..norms import Frobenius
+
+    step = 1 / float(problem.smoothness(Frobenius()))
+    x = to_host(problem.start)
+    y, t, gaps = x, 1.0, []
+    for _ in range(limit):
+        following = norm.prox(y - step * to_host(problem.grad(y)), weight * step)
+        gaps.append(float(np.linalg.norm(following - y)) / step)
+        if gaps[-1] <= tolerance:
+            value = float(problem.value(following)) + weight * float(norm.value(following))
+            return Solution(following, value, np.array(gaps))
+        if np.sum((y - following) * (following - x)) > 0:
+            t = 1.0
+        t_next = (1 + np.sqrt(1 + 4 * t * t)) / 2
+        y = following + (t - 1) / t_next * (following - x)
+        x, t = following, t_next
+    raise RuntimeError(f"Proximal gradient left a map of {gaps[-1]:.1e} after {limit} steps; allowed is {tolerance:g}.")

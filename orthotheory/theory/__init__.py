@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..names import closest
+from .constrained import THEOREMS as CONSTRAINED_THEOREMS
 from .contract import Assumption, AssumptionFails, Theorem, Verdict, check, ledger_row, verify, verify_control
 from .cycle import spectral_cycle_commuting
 from .descent import exact_accounting, trust_region_nonconvex
@@ -24,6 +25,7 @@ TABLE: dict[str, Theorem] = {
         lion_k_lyapunov,
         lion_k_phase,
         *LION_K_THEOREMS,
+        *CONSTRAINED_THEOREMS,
     )
 }
 

@@ -1,4 +1,4 @@
-"""L2 to L4, T3 and T6 in discrete time: approach to the constraint set, the KKT score, constrained trust regions.
+"""L2 to L4 in discrete time: approach to the constraint set, the KKT score and its bounds.
 
 All constants are ours. S(X) = |grad f|_* + lambda <grad f, X> is the score: nonnegative inside the ball of radius
 1 / lambda and zero exactly at a KKT point.
@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import convex, norms
+from .. import convex
 from ..arrays import to_host
 from ..convex import NormFunction
 from ..loop import Trace, run
-from ..methods import Muon, TrustRegion
 from ..methods.lion_k import LionK
-from ..polar import MUON_QUINTIC
-from ..problems import Gaussian, KroneckerQuadratic, digits, quadratic
+from ..problems import Gaussian, digits, quadratic
 from ..problems.curvature import expansion
 from .contract import Assumption, Case, Size, Theorem
 from .descent import EVERY_STEP, NO_NOISE, SMOOTH
@@ -184,114 +182,6 @@ def _wrong_conjugate(trace: Trace) -> np.ndarray:
     return np.stack([wrong, wrong]) + trace["gradient_norm"]
 
 
-def _constrained_gap(trace: Trace) -> np.ndarray:
-    return (trace["value"] - constrained_value(trace))[1:]
-
-
-def constrained_value(trace: Trace) -> float:
-    """Return the minimum over the ball for f = |X - Y|_F^2 / 2: Y projected."""
-    o, target = trace.method, to_host(trace.problem.optimum)
-    return 0.5 * float(np.sum((o.norm.project(target, 1 / o.weight_decay) - target) ** 2))
-
-
-def _frank_wolfe_bound(trace: Trace, curvature_share: float = 1.0) -> np.ndarray:
-    o = trace.method
-    step, radius = o.lr * o.weight_decay, 1 / o.weight_decay
-    smoothness = float(trace.problem.smoothness(o.norm))
-    start = trace["value"][0] - constrained_value(trace)
-    return (1 - step) ** np.arange(1, trace.steps + 1) * start + curvature_share * 2 * smoothness * radius**2 * step
-
-
-def _projection_cases(size: Size) -> Iterator[tuple[str, Trace]]:
-    for norm in (norms.Spectral(), norms.Nuclear(), norms.MaxEntry(), norms.RowMax(), norms.Frobenius()):
-        for seed in range(1 if size == "smoke" else 5):
-            rng = np.random.default_rng(seed)
-            target = 2.0 * rng.standard_normal((5, 4))
-            problem = KroneckerQuadratic(np.eye(5), np.eye(4), target, np.zeros((5, 4)))
-            for lr in (0.01, 0.1):
-                method = TrustRegion(norm, lr=lr, weight_decay=1.0)
-                yield (
-                    f"projection on the {norm.name} ball, lr {lr}, seed {seed}",
-                    run(problem, method, 400, record=RECORD),
-                )
-
-
-def _is_identity(case: Case) -> bool:
-    form = case.problem.form
-    return bool(np.array_equal(form.a, np.eye(len(form.a))) and np.array_equal(form.b, np.eye(len(form.b))))
-
-
-CONSTRAINED = Assumption(
-    "the method is a trust region with weight decay and without momentum",
-    lambda t: isinstance(t.method, TrustRegion) and t.method.momentum == 0 and t.method.weight_decay > 0,
-)
-
-constrained_star_convex = Theorem(
-    label="constrained-star-convex",
-    title="Weight decay makes a trust region a Frank-Wolfe method",
-    statement=(
-        r"f(X_K)-f^*\le(1-\gamma)^K\bigl(f(X_0)-f^*\bigr)+2LR^2\gamma,\qquad"
-        r" X_{k+1}=(1-\gamma)X_k+\gamma R\,\mathrm{lmo}(\nabla f(X_k)),\ R=1/\lambda,\ \gamma=\lambda\eta"
-    ),
-    assumes=(
-        CONSTRAINED, INSIDE, SHORT_STEPS, NO_NOISE, SMOOTH, EVERY_STEP,
-        Assumption("f = |X - Y|_F^2 / 2, whose constrained minimum is known", _is_identity),
-    ),
-    kind="upper",
-    lhs=_constrained_gap,
-    rhs=_frank_wolfe_bound,
-    cases=_projection_cases,
-    broken=lambda t: dataclasses.replace(t, rhs=lambda trace: _frank_wolfe_bound(trace, curvature_share=0.0)),
-    mistake="without the term 2 L R^2 gamma",
-    source="ours; form as in [kovalev2025understanding]",
-)  # fmt: skip
-
-QUINTIC_TOP = MUON_QUINTIC.image(0.0, 1.0)[1]
-
-
-def _iterate_bound(trace: Trace, top: float) -> np.ndarray:
-    o = trace.method
-    shrink = (1 - o.lr * o.weight_decay) ** trace.k
-    return shrink * trace["weight_norm"][0] + (1 - shrink) * top / o.weight_decay
-
-
-def _quintic_cases(size: Size) -> Iterator[tuple[str, Trace]]:
-    method = Muon(lr=0.1, weight_decay=0.5, plan="muon-quintic", shape_factor="none")
-    for seed in range(2 if size == "smoke" else 10):
-        problem = quadratic(rows=6, columns=5, alignment="generic", seed=seed)
-        yield f"quadratic, seed {seed}", run(problem, method, 200, record=RECORD)
-    # A nearly constant gradient on whose spectrum five steps of the quintic come close to their largest value.
-    grid = np.geomspace(1e-4, 1.0, 200_001)
-    worst = grid[np.argmax(MUON_QUINTIC.singular_value_map(grid))]
-    far = -1e6 * np.diag([np.sqrt(1 - worst**2), worst, 0.0])
-    problem = KroneckerQuadratic(np.eye(3), np.eye(3), far, np.zeros((3, 3)))
-    yield "far target", run(problem, method, 200, record=RECORD)
-
-
-def _is_decayed_quintic(case: Case) -> bool:
-    o = case.method
-    return isinstance(o, Muon) and o.plan == "muon-quintic" and o.shape_factor == "none" and o.weight_decay > 0
-
-
-iterate_bound_quintic = Theorem(
-    label="iterate-bound-quintic",
-    title="Where Muon's iterates stay with an inexact polar factor",
-    statement=r"\|X_k\|_2\le(1-\eta\lambda)^k\|X_0\|_2+\bigl(1-(1-\eta\lambda)^k\bigr)\,\hat p/\lambda,\qquad"
-    r"\hat p=\max_{[0,1]}p",
-    assumes=(
-        SHORT_STEPS,
-        Assumption("the method is Muon with the quintic, no shape factor and weight decay", _is_decayed_quintic),
-    ),
-    kind="upper",
-    lhs=lambda t: t["weight_norm"],
-    rhs=lambda t: _iterate_bound(t, QUINTIC_TOP),
-    cases=_quintic_cases,
-    broken=lambda t: dataclasses.replace(t, rhs=lambda trace: _iterate_bound(trace, 1.0)),
-    mistake="1 in place of the polynomial's maximum, as for the exact polar factor",
-    source="ours; the coefficients are [jordan2024muon]'s",
-)  # fmt: skip
-
-
 def averaging_variance(beta1: float, beta2: float) -> float:
     """Return v, the stationary sum of squared weights in the mix C of independent gradients."""
     return (1 - beta1) ** 2 + beta1**2 * (1 - beta2) / (1 + beta2)
@@ -403,6 +293,5 @@ lion_k_stochastic = Theorem(
 )  # fmt: skip
 
 THEOREMS = (
-    lion_k_contraction, lion_k_discrete, lion_k_stochastic, lion_k_mix, lion_k_score, constrained_star_convex,
-    iterate_bound_quintic,
+    lion_k_contraction, lion_k_discrete, lion_k_stochastic, lion_k_mix, lion_k_score,
 )  # fmt: skip

@@ -103,6 +103,10 @@ def test_a_warm_start_takes_the_first_gradient_as_memory_and_only_then_differs(x
     # both mixes of equal matrices are that matrix, to a rounding of each product
     np.testing.assert_allclose(to_host(w1), w - grads[0], atol=TOLERANCE)
     np.testing.assert_allclose(to_host(state.momentum), grads[0], atol=TOLERANCE)
+    # from the second step on the memory is its own: C = (G_0 + G_1) / 2, and M = 0.9 G_0 + 0.1 G_1
+    w2, state = warm.step(w1, xp.asarray(grads[1]), state)
+    np.testing.assert_allclose(to_host(w2), w - grads[0] - (grads[0] + grads[1]) / 2, atol=TOLERANCE)
+    np.testing.assert_allclose(to_host(state.momentum), 0.9 * grads[0] + 0.1 * grads[1], atol=TOLERANCE)
     cold = LionK("half-square", lr=1.0, beta1=0.5, beta2=0.9, weight_decay=0.0)
     assert np.abs(iterates(warm, w, grads) - iterates(cold, w, grads)).max() > 0.1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import numpy as np
 import pytest
@@ -15,17 +14,10 @@ from orthotheory.methods import Muon, TrustRegion
 from orthotheory.methods.contract import decay, ema
 from orthotheory.methods.lion_k import LionK
 from orthotheory.problems.solvers import frank_wolfe_gap, projected_gradient
-from orthotheory.theory import lion_k, lion_k_flow
-from orthotheory.theory.contract import AssumptionFails, check, ledger_row, verify, verify_control
+from orthotheory.theory import constrained, lion_k, lion_k_flow
+from orthotheory.theory.contract import AssumptionFails, check
 from orthotheory.theory.lion_k import RECORD
 from orthotheory.theory.lion_k_flow import LionKFlow
-
-THEOREMS = {
-    theorem.label: theorem
-    for theorem in (
-        *lion_k.THEOREMS, lion_k_flow.lion_k_dissipation, lion_k_flow.lion_k_lyapunov, lion_k_flow.lion_k_phase,
-    )
-}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -33,68 +25,6 @@ def one_thread():
     """Thousands of small products: threads cost ten times what they save."""
     with threadpool_limits(1):
         yield
-
-
-@functools.cache
-def cases_of(cases):
-    """The runs of a theorem, shared by all its tests and by theorems on the same runs."""
-    return list(cases("smoke"))
-
-
-@pytest.fixture(params=THEOREMS.values(), ids=THEOREMS.keys())
-def theorem(request):
-    shared = functools.partial(cases_of, request.param.cases)
-    return dataclasses.replace(request.param, cases=lambda size: shared())
-
-
-def test_the_theorem_holds_on_every_case(theorem):
-    verdict = verify(theorem)
-    assert verdict.holds, verdict
-    assert verdict.cases >= 2
-
-
-def test_the_control_with_the_deliberate_mistake_fails(theorem):
-    assert theorem.mistake
-    verdict = verify_control(theorem)
-    assert not verdict.holds
-    # by its numbers, not because a side is infinite, nor by so little that rounding could be the reason
-    assert np.isfinite(verdict.worst)
-    assert verdict.worst > (1e3 * theorem.tolerance if theorem.kind == "identity" else 1 + 1e3 * theorem.tolerance)
-
-
-def test_the_ledger_row_says_what_was_measured_and_that_the_control_failed(theorem):
-    row = ledger_row(theorem)
-    assert row["verdict"] == "holds"
-    assert row["control"]["fails"] is True
-    assert np.isfinite(row["measured"])
-    assert row["source"]
-
-
-def test_the_statement_is_latex_with_balanced_braces(theorem):
-    assert theorem.statement.count("{") == theorem.statement.count("}")
-    assert "\\" in theorem.statement
-
-
-@pytest.mark.parametrize("label", [label for label, theorem in THEOREMS.items() if theorem.proof])
-def test_the_symbolic_proof_goes_through(label):
-    steps = THEOREMS[label].proof()
-    assert steps
-    assert all("=" in step for step in steps)
-
-
-def test_the_dissipation_and_the_best_mix_are_proved():
-    assert {label for label, theorem in THEOREMS.items() if theorem.proof} == {"lion-k-dissipation", "lion-k-mix"}
-
-
-def test_labels_are_unique():
-    assert len(THEOREMS) == len(lion_k.THEOREMS) + 3
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("label", THEOREMS)
-def test_the_theorem_holds_at_paper_size(label):
-    assert verify(THEOREMS[label], "paper").holds
-    assert not verify_control(THEOREMS[label], "paper").holds
 
 
 # Discrete time: what the assumptions exclude
@@ -174,31 +104,49 @@ def test_what_an_assumption_excludes_is_refused(theorem, case, message):
 
 
 def projection_trace(norm=None, *, problem=None, steps=50, start=None, **hyper):
-    target = 2.0 * np.random.default_rng(0).standard_normal((5, 4))
-    problem = problem or problems.KroneckerQuadratic(np.eye(5), np.eye(4), target, np.zeros((5, 4)))
+    problem = problem or problems.projection(rows=5, columns=4, scale=2.0)
     method = TrustRegion(norm or norms.Spectral(), **({"lr": 0.1, "weight_decay": 1.0} | hyper))
     return run(problem, method, steps, record=RECORD, start=start)
 
 
 def test_the_frank_wolfe_theorem_holds_on_a_projection_problem():
-    assert check(lion_k.constrained_star_convex, projection_trace()).holds
+    assert check(constrained.constrained_star_convex, projection_trace()).holds
+    assert check(constrained.scion_constrained, projection_trace(momentum=0.5)).holds
+
+
+class NotStarConvex(problems.Constrained):
+    """Claims a minimum that is not one, so that the gradients do not point away from it."""
+
+    def grad(self, w):
+        return -super().grad(w)
+
+
+def not_star_convex():
+    plain = problems.projection(rows=5, columns=4, scale=2.0)
+    return NotStarConvex(plain.inner, plain.ball, plain.radius, plain.optimum)
 
 
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        (lambda: projection_trace(momentum=0.5), "without momentum"),
+        (lambda: projection_trace(momentum=0.5), "no momentum"),
         (lambda: projection_trace(weight_decay=0.0), "with weight decay"),
         (lambda: projection_trace(lr=1.5, steps=0), "lr lambda <= 1"),
         (lambda: projection_trace(start=np.ones((5, 4))), "ball of radius"),
-        (lambda: projection_trace(problem=problems.quadratic(rows=5, columns=4), start=np.zeros((5, 4))), "minimum is"),
+        (lambda: projection_trace(problem=problems.quadratic(rows=5, columns=4)), "feasible set"),
+        (lambda: projection_trace(norms.Nuclear()), "feasible set"),
+        (lambda: projection_trace(weight_decay=0.5), "feasible set"),
+        (lambda: projection_trace(problem=not_star_convex()), "star-convex"),
         (lambda: lion_trace(), "the method is a trust region"),
     ],
-    ids=["momentum", "no decay", "long steps", "start outside", "another quadratic", "another method"],
+    ids=[
+        *("momentum", "no decay", "long steps", "start outside", "no constraint", "another ball"),
+        *("another radius", "not star-convex", "another method"),
+    ],
 )
 def test_the_frank_wolfe_theorem_refuses(case, message):
     with pytest.raises(AssumptionFails, match=message):
-        check(lion_k.constrained_star_convex, case())
+        check(constrained.constrained_star_convex, case())
 
 
 @pytest.mark.parametrize(
@@ -210,7 +158,7 @@ def test_the_quintic_bound_refuses(options):
     hyper = {"lr": 0.1, "weight_decay": 0.5, "plan": "muon-quintic", "shape_factor": "none"} | options
     trace = run(quadratic(), Muon(**hyper), 5, record=RECORD)
     with pytest.raises(AssumptionFails, match="the quintic, no shape factor and weight decay"):
-        check(lion_k.iterate_bound_quintic, trace)
+        check(constrained.iterate_bound_quintic, trace)
 
 
 # Discrete time: what breaks when a part is wrong
