@@ -16,7 +16,10 @@ from .contract import Claim, Verdict
 
 RATES = np.array([0.02, 0.01, 0.005, 0.0025])
 SOLVED = 0.05  # of the first Frank-Wolfe gap, at the smallest rate
-CONDITION = "lambda > 0, a KKT point (the minimizer where f is convex), and only up to O(lr) at a fixed step"
+CONDITION = (
+    "lambda > 0, a KKT point (the minimizer where f is convex), "
+    "and up to O(lr) at a fixed step where K has a kink there"
+)
 
 
 def final_gaps(method_for: Callable[[Constrained], Method], size: Size) -> np.ndarray:

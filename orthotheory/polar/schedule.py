@@ -142,11 +142,11 @@ def _odd(coefficients: tuple[float, ...], s: Array) -> Array:
 
 
 def critical_points(coefficients: tuple[float, ...]) -> list[float]:
-    """Return the positive zeros of the derivative, a polynomial in t = s^2."""
+    """Return the positive zeros of the derivative, a polynomial in t = s^2, in ascending order."""
     slope = [(2 * i + 1) * c for i, c in enumerate(coefficients)]
     roots = np.roots(slope[::-1])
     real = roots[np.abs(roots.imag) <= 1e-12 * np.abs(roots)].real
-    return [float(np.sqrt(t)) for t in real if t > 0]
+    return sorted(float(np.sqrt(t)) for t in real if t > 0)
 
 
 NEWTON_SCHULZ_CUBIC = newton_schulz(20, 3)

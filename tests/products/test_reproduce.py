@@ -13,7 +13,7 @@ from orthotheory import theory
 from orthotheory.plotting import Figure, render
 from orthotheory.reproduce import Layout, ReproduceError, find_root, load_figures, read_data, reproduce
 from orthotheory.storage import DamagedFile, read_json
-from orthotheory.typeset import escape, number, source, typeset
+from orthotheory.typeset import escape, number, quintic_numbers, source, typeset
 
 ROOT = Path(__file__).parents[2]
 
@@ -174,6 +174,24 @@ def test_text_is_escaped_and_keys_become_citations():
     assert escape("50% of_x & y #1") == r"50\% of\_x \& y \#1"
     assert escape("see [higham2008functions]") == r"see \citet{higham2008functions}"
     assert source("maity2025auon, versions 1 and 2") == r"\citet{maity2025auon}, versions 1 and 2"
+
+
+def test_the_facts_about_the_quintic_that_the_paper_quotes():
+    """By evaluation on a fine grid, independently of critical points."""
+    facts = {key: float(value) for (_, key), value in quintic_numbers().items()}
+    x = np.linspace(0, 1.25, 1_250_001)
+    p = 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
+    rising, falling = x < 0.8, x > 0.8
+    peak, dip = x[rising][np.argmax(p[rising])], x[falling][np.argmin(p[falling])]
+    expected = {
+        "peak at": peak,
+        "peak": p[rising].max(),
+        "dip at": dip,
+        "dip": p[falling].min(),
+        "largest": p[x <= 1].max(),
+    }
+    assert expected == pytest.approx({key: facts[key] for key in expected}, abs=6e-5)  # four printed digits
+    assert facts["at one"] == pytest.approx(3.4445 - 4.7750 + 2.0315, abs=6e-5)
 
 
 def test_every_number_of_a_ledger_row_reaches_the_paper(tmp_path):
