@@ -47,7 +47,7 @@ from orthotheory.methods.lion_k import LionK
 from orthotheory.plotting import COLORS
 from orthotheory.plotting.convergence import spread_labels
 from orthotheory.problems.solvers import projected_gradient
-from orthotheory.theory import lion_k, lion_k_flow
+from orthotheory.theory import constrained, lion_k, lion_k_flow
 
 # %matplotlib inline
 
@@ -269,9 +269,9 @@ ledger((contraction,))
 # cap:
 
 # %%
-quintic = lion_k.iterate_bound_quintic
+quintic = constrained.iterate_bound_quintic
 display(Math(quintic.statement))
-print(f"largest value of the quintic on [0, 1]: {lion_k.QUINTIC_TOP:.4f}")
+print(f"largest value of the quintic on [0, 1]: {constrained.QUINTIC_TOP:.4f}")
 ledger((quintic,))
 
 # %% [markdown]

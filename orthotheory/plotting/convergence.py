@@ -65,7 +65,7 @@ def draw_trace(trace_table, label: str, fig) -> None:
     for ax, name, color in ((left, column, COLORS["blue"]), (right, "gradient_norm", COLORS["vermilion"])):
         y = trace_table[name].to_numpy()
         positive = (y > 0) & (y < DRAWABLE)
-        logarithmic = name != "value" and bool(positive.any())
+        logarithmic = name != "value" and bool(positive.any()) and y[positive].max() > 10 * y[positive].min()
         drawn = positive if logarithmic else np.abs(y) < DRAWABLE
         ax.plot(k, np.where(drawn, y, np.nan), color=color)
         ax.set(yscale="log" if logarithmic else "linear", xlabel="step", ylabel=names[name])
