@@ -62,6 +62,36 @@ def test_rounding_breaks_commutation_in_a_random_basis_and_the_run_still_ends_on
     np.testing.assert_allclose(cycle.cycle_mean_gradient(trace), cycle.cycle_floor(trace), rtol=1e-9)
 
 
+def test_a_pair_out_of_order_is_always_repelled():
+    from orthotheory.theory.multiplier import CyclePair, predicted_multiplier
+
+    rng = np.random.default_rng(5)
+    for _ in range(500):
+        a, b = np.sort(rng.uniform(0.1, 1, size=(2, 2)), axis=1)
+        pair = CyclePair(a, b[::-1], LR * rng.uniform(0.01, 0.99, size=2), LR, (0, 1))
+        assert predicted_multiplier(pair)[0] > 1
+        in_order = pair._replace(b=b)
+        assert predicted_multiplier(in_order)[0] <= 1
+
+
+def test_the_multiplier_predicts_how_fast_rounding_breaks_commutation():
+    """The run of the test above leaves by its largest multiplier; the growth is fitted while the defect is small."""
+    from orthotheory.theory.multiplier import CyclePair, predicted_multiplier
+
+    problem = problems.quadratic(rows=5, columns=5, left_condition=50.0, right_condition=7.0, seed=16)
+    trace = _run(problem, steps=40, lr=0.104)
+    basis, defects = cycle.common_basis(trace), cycle.commutation_defects(trace)
+    arrived = int(np.max(np.abs(basis.coordinates[0])) / 0.104) + 1
+    a, b = (np.linalg.eigvalsh(f)[::-1] for f in (problem.form.a, problem.form.b))
+    rest = np.abs(basis.coordinates[0]) % 0.104
+    pairs = [(i, j) for i in range(5) for j in range(i)]
+    largest = max(abs(predicted_multiplier(CyclePair(a, b, rest, 0.104, p))[0]) for p in pairs)
+    window = [k for k in range(arrived, 39) if 1e-12 < defects[k] < 1e-5]
+    growth = (defects[window[-1]] / defects[window[0]]) ** (2 / (window[-1] - window[0]))
+    assert len(window) >= 4
+    assert growth == pytest.approx(largest, rel=0.25)  # a short window, in which slower pairs still count
+
+
 @pytest.mark.slow
 def test_no_random_problem_ends_on_a_cycle_below_the_floor():
     """A search for a counterexample to the conjecture; repeated eigenvalues are excluded by the log-spaced spectra."""
