@@ -14,6 +14,10 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 18
 
+# The matrices are small: threads would cost more than they save.
+test slow notebooks: export OPENBLAS_NUM_THREADS = 1
+test slow notebooks: export OMP_NUM_THREADS = 1
+
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and was not found; install one, or name it: make PYTHON=/path/to/python" >&2; exit 2; }
 	@echo "Setting up $(VENV) with $(PYTHON) (once, about two minutes)"
