@@ -13,6 +13,7 @@ from .multiplier import cycle_multiplier
 from .polynomials import newton_schulz_factor
 from .rates import Exponent, fit_exponent
 from .smoothness import smoothness_quadratic
+from .stochastic import trust_region_momentum
 
 TABLE: dict[str, Theorem] = {
     theorem.label: theorem
@@ -20,6 +21,7 @@ TABLE: dict[str, Theorem] = {
         smoothness_quadratic,
         exact_accounting,
         trust_region_nonconvex,
+        trust_region_momentum,
         spectral_cycle_commuting,
         cycle_multiplier,
         newton_schulz_factor,

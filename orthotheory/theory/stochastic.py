@@ -1,0 +1,80 @@
+"""T2: fixed-radius descent along an average of noisy gradients, as in Muon and unconstrained Scion."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import norms
+from ..loop import Trace, run
+from ..methods import TrustRegion
+from ..problems import Gaussian, quadratic
+from ..problems.curvature import expansion
+from .contract import Assumption, Case, Size, Theorem
+from .descent import EVERY_STEP, RECORD, SMOOTH
+from .lion_k import prefix_mean_of_seeds
+
+SEEDS = 20
+STUDENT = 1.73  # one-sided 95% quantile of Student's t with 19 degrees of freedom
+
+
+def upper_mean_gradient(trace: Trace) -> np.ndarray:
+    """Return the upper end of the one-sided 95% interval of the mean over seeds of the prefix mean gradient norm."""
+    means = prefix_mean_of_seeds(trace["gradient_norm"][:-1])
+    return means.mean(axis=1) + STUDENT * means.std(axis=1, ddof=1) / np.sqrt(means.shape[1])
+
+
+def momentum_bound(trace: Trace, noise_share: float = 1.0) -> np.ndarray:
+    """Return the right side for K = 1, ..., steps; `noise_share` multiplies the terms with sigma."""
+    o, problem = trace.method, trace.problem
+    share = 1 - o.momentum
+    smoothness = float(problem.smoothness(o.norm))
+    sigma = problem.noise.sigma * np.sqrt(np.prod(problem.form.shape))
+    rho = expansion(o.norm.dual_norm, problem.form)
+    steps = np.arange(1, trace.steps + 1)
+    descent = trace["gap"][0].mean() / (o.lr * steps)
+    drift = smoothness * o.lr * (0.5 + 2 * (1 - share) / share)
+    noise = 2 * rho * sigma * (np.sqrt(share / (2 - share)) + 1 / (share * steps))
+    return descent + drift + noise_share * noise
+
+
+def _cases(size: Size) -> Iterator[tuple[str, Trace]]:
+    steps = 300 if size == "smoke" else 1500
+    geometries: tuple[Any, ...] = (norms.Spectral(), norms.MaxEntry(), norms.Frobenius())
+    for norm in geometries:
+        problem = quadratic(rows=4, columns=3, basis="standard", alignment="generic", noise=Gaussian(1.0))
+        start = np.broadcast_to(problem.start, (SEEDS, 4, 3)).copy()
+        for lr, momentum in ((0.02, 0.9), (0.002, 0.98), (0.05, 0.5)):
+            method = TrustRegion(norm, lr=lr, momentum=momentum)
+            yield f"{norm.name}, lr {lr}, momentum {momentum}", run(problem, method, steps, record=RECORD, start=start)
+
+
+def _averages(case: Case) -> bool:
+    return isinstance(case.method, TrustRegion) and case.method.weight_decay == 0
+
+
+trust_region_momentum = Theorem(
+    label="trust-region-momentum",
+    title="Fixed-radius descent along averaged noisy gradients",
+    statement=(
+        r"\frac1K\sum_{k<K}\mathbb{E}\|\nabla f(X_k)\|_*\le\frac{\Delta}{\eta K}+\frac{L\eta}{2}+2L\eta\frac{1-a}{a}"
+        r"+2\rho\sigma\sqrt{\frac{a}{2-a}}+\frac{2\rho\sigma}{aK},\qquad a=1-\beta"
+    ),
+    assumes=(
+        Assumption("the method is a trust region without weight decay that starts at the first gradient", _averages),
+        Assumption("the noise is Gaussian, E|noise|_F^2 = sigma^2", lambda t: isinstance(t.problem.noise, Gaussian)),
+        Assumption("there are 20 independent seeds", lambda t: t.non_finite_at.shape == (SEEDS,)),
+        SMOOTH,
+        EVERY_STEP,
+    ),
+    kind="upper",
+    lhs=upper_mean_gradient,
+    rhs=momentum_bound,
+    cases=_cases,
+    broken=lambda t: dataclasses.replace(t, rhs=lambda trace: momentum_bound(trace, noise_share=0.0)),
+    mistake="without the noise",
+    source="ours; rate as in [kovalev2025understanding] and [pethick2025training]",
+)
