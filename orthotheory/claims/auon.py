@@ -17,6 +17,7 @@ from ..arrays import Array
 from ..methods.auon import auon_direction, cosh_rms, hybrid_auon_direction, unit_frobenius
 from ..norms import Spectral
 from ..polar import MUON_QUINTIC, newton_schulz, polar_factor
+from ..polar.schedule import critical_points
 from ..problems import orthogonal
 from ..theory import fit_exponent
 from ..theory.contract import Size
@@ -93,12 +94,11 @@ def peak_matrix(side: int, tail: int = 1) -> np.ndarray:
 
     s_1 = 0.5545 is the maximizer of the polynomial; the rest is spread evenly over a share 1 / `tail` of the others.
     """
-    a, b, c = MUON_QUINTIC.coefficients[0]
-    t = (-3 * b - math.sqrt(9 * b * b - 20 * a * c)) / (10 * c)  # p'(x) = 0 in t = x^2, the smaller zero
+    peak = critical_points(MUON_QUINTIC.coefficients[0])[0]
     others = max(1, (side - 1) // tail)
     s = np.zeros(side)
-    s[0] = math.sqrt(t)
-    s[1 : 1 + others] = math.sqrt((1 - t) / others)
+    s[0] = peak
+    s[1 : 1 + others] = math.sqrt((1 - peak**2) / others)
     return np.diag(s)
 
 

@@ -16,8 +16,8 @@ from ..methods import Muon, TrustRegion
 from ..polar import MUON_QUINTIC
 from ..problems import Constrained, KroneckerQuadratic, digits_budget, projection, quadratic, spectral_face, star_convex
 from .contract import Assumption, Case, Size, Theorem
-from .descent import EVERY_STEP, NO_NOISE, SINGLE, SMOOTH
-from .lion_k import INSIDE, RECORD, SHORT_STEPS, prefix_mean, score
+from .descent import EVERY_STEP, NO_NOISE, SINGLE, SMOOTH, prefix_mean
+from .lion_k import INSIDE, RECORD, SHORT_STEPS, score
 
 BALLS = ("spectral", "nuclear", "max-entry", "row-max", "frobenius")
 

@@ -16,11 +16,15 @@ from .contract import Assumption, Case, Size, Theorem
 RECORD = ("value", "gap", "gradient_norm", "step_norm")
 
 
+def prefix_mean(values: np.ndarray) -> np.ndarray:
+    """Return the means of the first 1, 2, ... values along the first axis."""
+    counts = np.arange(1, len(values) + 1).reshape(-1, *[1] * (values.ndim - 1))
+    return np.cumsum(values, axis=0) / counts
+
+
 def prefix_mean_gradient(trace: Trace) -> np.ndarray:
     """Return (1/K) sum_{k<K} of the dual gradient norm for K = 1, ..., steps."""
-    norms_before_steps = trace["gradient_norm"][:-1]
-    counts = np.arange(1, len(norms_before_steps) + 1).reshape(-1, *[1] * (norms_before_steps.ndim - 1))
-    return np.cumsum(norms_before_steps, axis=0) / counts
+    return prefix_mean(trace["gradient_norm"][:-1])
 
 
 def envelope(trace: Trace, curvature_share: float = 1.0) -> np.ndarray:

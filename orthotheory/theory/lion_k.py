@@ -20,7 +20,8 @@ from ..methods.lion_k import LionK
 from ..problems import Gaussian, digits, quadratic
 from ..problems.curvature import expansion
 from .contract import Assumption, Case, Size, Theorem
-from .descent import EVERY_STEP, NO_NOISE, SMOOTH
+from .descent import EVERY_STEP, NO_NOISE, SMOOTH, prefix_mean
+from .rates import upper_mean
 
 RECORD = ("value", "gradient_norm", "gradient_inner", "weight_norm", "iterate")
 
@@ -28,11 +29,6 @@ RECORD = ("value", "gradient_norm", "gradient_inner", "weight_norm", "iterate")
 def score(trace: Trace) -> np.ndarray:
     """Return S(X_k) = |grad f(X_k)|_* + lambda <grad f(X_k), X_k>, before each step."""
     return trace["gradient_norm"] + trace.method.weight_decay * trace["gradient_inner"]
-
-
-def prefix_mean(values: np.ndarray) -> np.ndarray:
-    """Return the means of the first 1, 2, ... values."""
-    return np.cumsum(values, axis=0) / np.arange(1, len(values) + 1)
 
 
 def score_bound(trace: Trace, drift_share: float = 1.0) -> np.ndarray:
@@ -234,15 +230,8 @@ lion_k_mix = Theorem(
 
 
 def _upper_mean_score(trace: Trace) -> np.ndarray:
-    """Return the upper end of the one-sided 95% interval of the mean over seeds of the prefix mean score."""
-    means = prefix_mean_of_seeds(score(trace)[:-1])
-    seeds = means.shape[1]
-    return means.mean(axis=1) + 1.73 * means.std(axis=1, ddof=1) / np.sqrt(seeds)  # Student's quantile for 20 seeds
-
-
-def prefix_mean_of_seeds(values: np.ndarray) -> np.ndarray:
-    """Return prefix means along the first axis, shape (steps, seeds)."""
-    return np.cumsum(values, axis=0) / np.arange(1, len(values) + 1)[:, None]
+    """Return the upper confidence end of the mean over seeds of the prefix mean score."""
+    return upper_mean(prefix_mean(score(trace)[:-1]))
 
 
 def _noisy_bound(trace: Trace, noise_share: float = 1.0) -> np.ndarray:

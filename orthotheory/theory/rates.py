@@ -67,3 +67,13 @@ def fit_exponent(x, y, *, level: float = 0.95, resamples: int = 2000, seed: int 
     low, high = np.quantile(slopes[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
     local = np.diff(log_y.mean(axis=0)) / np.diff(log_x)
     return Exponent(float(slopes.mean()), float(low), float(high), tuple(map(float, local)), len(slopes), level)
+
+
+def upper_mean(values: np.ndarray, level: float = 0.95) -> np.ndarray:
+    """Return the upper end of the one-sided Student interval of the mean over the last axis, two or more seeds."""
+    from scipy.special import stdtrit
+
+    seeds = values.shape[-1]
+    if seeds < 2:
+        raise ValueError(f"An interval over seeds needs at least two of them; got {seeds}.")
+    return values.mean(axis=-1) + stdtrit(seeds - 1, level) * values.std(axis=-1, ddof=1) / np.sqrt(seeds)

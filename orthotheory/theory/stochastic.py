@@ -14,17 +14,15 @@ from ..methods import TrustRegion
 from ..problems import Gaussian, quadratic
 from ..problems.curvature import expansion
 from .contract import Assumption, Case, Size, Theorem
-from .descent import EVERY_STEP, RECORD, SMOOTH
-from .lion_k import prefix_mean_of_seeds
+from .descent import EVERY_STEP, RECORD, SMOOTH, prefix_mean_gradient
+from .rates import upper_mean
 
 SEEDS = 20
-STUDENT = 1.73  # one-sided 95% quantile of Student's t with 19 degrees of freedom
 
 
 def upper_mean_gradient(trace: Trace) -> np.ndarray:
-    """Return the upper end of the one-sided 95% interval of the mean over seeds of the prefix mean gradient norm."""
-    means = prefix_mean_of_seeds(trace["gradient_norm"][:-1])
-    return means.mean(axis=1) + STUDENT * means.std(axis=1, ddof=1) / np.sqrt(means.shape[1])
+    """Return the upper confidence end of the mean over seeds of the prefix mean gradient norm."""
+    return upper_mean(prefix_mean_gradient(trace))
 
 
 def momentum_bound(trace: Trace, noise_share: float = 1.0) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from orthotheory.theory import fit_exponent
+from orthotheory.theory.rates import upper_mean
 
 X = np.array([8.0, 16.0, 32.0, 64.0, 128.0])
 
@@ -55,3 +56,12 @@ def test_local_slopes_show_where_a_power_law_bends():
 def test_what_is_no_evidence_is_refused(x, y, message):
     with pytest.raises(ValueError, match=message):
         fit_exponent(x, y)
+
+
+def test_the_upper_end_of_a_mean_covers_as_often_as_it_says_and_needs_two_seeds():
+    draws = np.random.default_rng(1).standard_normal((4000, 8))
+    covered = np.mean(upper_mean(draws, 0.95) >= 0)
+    # binomial(4000, 0.95), five standard deviations; the normal quantile in place of Student's would give 0.93
+    assert abs(covered - 0.95) <= 5 * np.sqrt(0.95 * 0.05 / 4000)
+    with pytest.raises(ValueError, match="at least two"):
+        upper_mean(draws[:, :1])
