@@ -6,39 +6,44 @@ coefficients are only meant for the interval, the step order and the normalizati
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..arrays import Array, array_namespace, device_of, frobenius, magnitude
+from ..arrays import Array, array_namespace, device_of
+from .normalization import Normalization
 
 Interval = tuple[float, float]
+FROBENIUS = Normalization()
 
 
 @dataclass(frozen=True)
-class Normalization:
-    """How a matrix is brought into the unit spectral ball: division by `safety` times its Frobenius norm.
+class Generation:
+    """How a table was composed of minimax polynomials: what a generator needs to reproduce it.
 
-    With `epsilon = 0` (ours) the result does not depend on the scale of the input. The authors' code adds
-    epsilon to the norm (`rule="add"`) or clamps the norm from below (`rule="clamp"`): small matrices then
-    come out short.
+    Parameters
+    ----------
+    degrees : tuple of int
+        One degree a step.
+    low : float
+        The composition starts from [low, 1].
+    cushion : float
+        Each step is designed on [max(low, cushion * high), high] and recentered.
+    safety : float
+        Each step but the last is evaluated at x / safety while composing.
+    shrink : float
+        Afterwards the steps are evaluated at x / shrink (which ones, `source` says).
+    decimals : int or None
+        The table is printed to that many decimals; None means all digits of a double.
     """
 
-    epsilon: float = 0.0
-    rule: str = "add"
+    degrees: tuple[int, ...]
+    low: float
+    cushion: float = 0.0
     safety: float = 1.0
-
-    def __call__(self, g: Array) -> Array:
-        """Return the normalized matrices; zero stays zero."""
-        xp = array_namespace(g)
-        if self.epsilon == 0.0:
-            g = g / magnitude(g).scale
-            norm = frobenius(g, keepdims=True)
-            return g / (self.safety * xp.where(norm == 0, xp.ones_like(norm), norm))  # NaN stays, and spreads
-        norm = frobenius(g, keepdims=True)
-        if self.rule == "clamp":
-            return g / xp.maximum(self.safety * norm, self.epsilon + xp.zeros_like(norm))
-        return g / (self.safety * norm + self.epsilon)
+    shrink: float = 1.0
+    decimals: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class Schedule:
         Singular values of the normalized matrix in the first are mapped into the second (`image` computes it).
     normalization : Normalization
         What is done to the matrix before the first step.
+    generation : Generation or None
+        The parameters that reproduce the table, where it was composed and they are known.
     """
 
     name: str
@@ -64,21 +71,64 @@ class Schedule:
     source: str
     input_interval: Interval
     output_interval: Interval
-    normalization: Normalization = Normalization()
+    normalization: Normalization = FROBENIUS
+    generation: Generation | None = None
 
     @property
     def steps(self) -> int:
         """Number of polynomials."""
         return len(self.coefficients)
 
-    def singular_value_map(self, s: Array) -> Array:
+    @property
+    def slope(self) -> float:
+        """The gain of the composed map at zero, the product of the first coefficients."""
+        return math.prod(step[0] for step in self.coefficients)
+
+    def step(self, index: int) -> tuple[float, ...]:
+        """Return the coefficients of one step, counted from 0; past the end is refused, never repeated."""
+        if not 0 <= index < self.steps:
+            raise IndexError(
+                f"{self.name} has {self.steps} steps, 0 to {self.steps - 1}; got step {index}. "
+                "A table is not extended by its last row: its intervals would not follow."
+            )
+        return self.coefficients[index]
+
+    def first(self, steps: int | None) -> tuple[tuple[float, ...], ...]:
+        """Return the coefficients of the first `steps` steps, all of them for None.
+
+        Raises ValueError where the schedule has fewer.
+        """
+        if steps is None:
+            return self.coefficients
+        if not 1 <= steps <= self.steps:
+            raise ValueError(
+                f"{self.name} has {self.steps} steps; got steps={steps}. Ask for 1 to {self.steps}, "
+                "or build a longer schedule with its own intervals."
+            )
+        return self.coefficients[:steps]
+
+    def with_normalization(self, normalization: Normalization) -> Schedule:
+        """Return the schedule behind another normalization, if the pair is safe.
+
+        Raises
+        ------
+        ValueError
+            With the numbers, where `lint` finds an error: the sign of a singular value flips, or one leaves the basin.
+        """
+        from .lint import refuse
+
+        changed = replace(self, normalization=normalization)
+        refuse(changed)
+        return changed
+
+    def singular_value_map(self, s: Array, *, steps: int | None = None) -> Array:
         """Apply the composed scalar polynomial to singular values of the normalized matrix."""
-        for step in self.coefficients:
-            s = _odd(step, s)
+        for step in self.first(steps):
+            s = odd_value(step, s)
         return s
 
-    def apply(self, g: Array) -> Array:
-        """Normalize each matrix and run the steps on the shorter side.
+    def apply(self, g: Array, *, steps: int | None = None) -> Array:
+        """Normalize each matrix and run the steps (the first `steps` of them) on the shorter side.
 
         Cost for m <= n and degree 5: 4 m^2 n + 2 m^3 operations a step, cubic in the side: 6 n^3 for a square.
         """
@@ -86,7 +136,7 @@ class Schedule:
         wide = g.shape[-2] <= g.shape[-1]
         x = self.normalization(g if wide else g.mT)
         eye = xp.eye(x.shape[-2], dtype=x.dtype, device=device_of(x))
-        for first, *rest in self.coefficients:
+        for first, *rest in self.first(steps):
             if not rest:
                 x = first * x
                 continue
@@ -100,11 +150,7 @@ class Schedule:
 
     def image(self, low: float, high: float) -> Interval:
         """Return the exact image of [low, high] under the composed map, from end points and critical points."""
-        for step in self.coefficients:
-            points = [low, high, *(p for p in critical_points(step) if low < p < high)]
-            values = [float(_odd(step, np.float64(p))) for p in points]
-            low, high = min(values), max(values)
-        return low, high
+        return image(self.coefficients, low, high)
 
 
 def newton_schulz(steps: int, degree: int = 3) -> Schedule:
@@ -132,7 +178,26 @@ def with_image(**fields) -> Schedule:
     return replace(draft, output_interval=draft.image(*draft.input_interval))
 
 
-def _odd(coefficients: tuple[float, ...], s: Array) -> Array:
+def image(coefficients: tuple[tuple[float, ...], ...], low: float, high: float) -> Interval:
+    """Return the exact image of [low, high] under composed odd polynomials; images of a continuous map compose."""
+    for step in coefficients:
+        turning = [q for p in critical_points(step) for q in (p, -p) if low < q < high]
+        values = [float(odd_value(step, np.float64(p))) for p in (low, high, *turning)]
+        low, high = min(values), max(values)
+    return low, high
+
+
+def is_increasing(coefficients: tuple[tuple[float, ...], ...], high: float) -> bool:
+    """Say whether composed odd polynomials increase on [0, high]: no step turns before the image of `high`."""
+    for step in coefficients:
+        turning = critical_points(step)
+        if step[0] <= 0 or (turning and turning[0] < high):
+            return False
+        high = float(odd_value(step, np.float64(high)))
+    return True
+
+
+def odd_value(coefficients: tuple[float, ...], s: Array) -> Array:
     """Evaluate a s + b s^3 + c s^5 + ... by Horner in s^2."""
     t = s * s
     value = 0 * s
