@@ -3,13 +3,12 @@
 The step of degree 2q + 1 for [l, u] is the odd polynomial p(x) = x h(x^2) with the smallest max |1 - p(x)|. It is
 unique, and 1 - p takes the values E, -E, E, ... at q + 2 points: l, the q interior zeros of p', and u. These zeros are
 roots of a polynomial of degree q in t = x^2, so the exchange needs no grid. Everything depends on l / u only; inside,
-the interval is scaled to [1 - d, 1 + d] and both d and 1 - d are carried, so that neither a tiny l nor a tiny error
-loses digits. Theorems `equioscillation` and `greedy-composition`; `multiprecision` is the referee.
+the interval is scaled to [1 - d, 1 + d] (`exchange`), and neither a tiny l nor a tiny error loses digits. Theorems `equioscillation` and `greedy-composition`; `multiprecision` is the referee.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,39 +18,8 @@ from numpy.polynomial import chebyshev
 from numpy.polynomial.polynomial import Polynomial
 
 from ..arrays import Array
+from .exchange import Leveled, classical_coefficient, classical_step, cubic, half_degree, level
 from .schedule import Interval, Schedule, with_image
-
-DEGREES = range(3, 34, 2)
-NEAR = 0.6  # up to this d the step is computed as a correction of the Pade step, with full relative accuracy of E
-_S = (1 + np.cos(np.pi * (np.arange(40) + 0.5) / 40)) / 2  # Gauss nodes of the weight 1 / sqrt(s (1 - s)) on [0, 1]
-
-
-def classical_coefficient(k: int) -> float:
-    """Return c_k = binomial(2k, k) / 4^k, the Taylor coefficients of (1 - w)^(-1/2).
-
-    >>> [classical_coefficient(k) for k in range(4)]
-    [1.0, 0.5, 0.375, 0.3125]
-    """
-    c = 1.0
-    for j in range(1, k + 1):
-        c *= (2 * j - 1) / (2 * j)
-    return c
-
-
-@lru_cache
-def classical_step(degree: int) -> tuple[float, ...]:
-    """Return the Newton-Schulz (Pade) polynomial x sum_{k <= q} c_k (1 - x^2)^k of a degree 2q + 1.
-
-    1 - p has a zero of order q + 1 at 1, and 0 <= p <= 1 on [0, 1] (theorem `newton-schulz-factor` for q = 1, 2).
-
-    >>> classical_step(5)
-    (1.875, -1.25, 0.375)
-    """
-    q = _half(degree)
-    h = Polynomial([0.0])
-    for k in range(q, -1, -1):
-        h = h * Polynomial([1.0, -1.0]) + classical_coefficient(k)
-    return tuple(float(c) for c in h.coef)
 
 
 @dataclass(frozen=True)
@@ -63,7 +31,8 @@ class OptimalStep:
     interval : (low, high)
         Where it is optimal.
     coefficients : tuple of float
-        (a, b, c, ...) of a x + b x^3 + c x^5 + ... Evaluated in float64 they cost 1e-10 at degree 17, 4e-4 at 33 (low = 1e-3).
+        (a, b, c, ...) of a x + b x^3 + c x^5 + ... Evaluating them in float64 costs 1e-10 at degree 17, 4e-4 at 33
+        (low = 1e-3): the powers are ill conditioned there, whatever the method.
     error : float
         E, the largest |1 - p| on the interval.
     floor : float
@@ -125,26 +94,26 @@ def optimal_step(degree: int, low: float, high: float = 1.0) -> OptimalStep:
 
     >>> step = optimal_step(5, 1e-3)
     >>> [round(c, 6) for c in step.coefficients], round(step.error, 8)
-    ([8.470329, -25.108075, 18.629276], 0.99151646)
+    ([8.470329, -25.108075, 18.629276], 0.9915297)
     """
-    q = _half(degree)
+    q = half_degree(degree)
     low, high = check_interval(low, high)
     center = low / 2 + high / 2
-    return _scaled(_normalized(q, low / center, (high - low) / (high + low)), center, (low, high))
+    return _scaled(level(q, low / center, (high - low) / (high + low)), center, (low, high))
 
 
-def optimal_cubic(low: float, high: float = 1.0) -> tuple[float, float, float]:
+def optimalcubic(low: float, high: float = 1.0) -> tuple[float, float, float]:
     """Return a, b and E of the optimal a x + b x^3 on [low, high], in closed form.
 
     alpha = sqrt(3 / (u^2 + u l + l^2)), beta = 4 / (2 + u l (u + l) alpha^3):
     a = 3 alpha beta / 2, b = -alpha^3 beta / 2, E = beta - 1 [amsel2025polar] [grishina2025accelerating].
 
-    >>> [round(x, 8) for x in optimal_cubic(1e-3)]
+    >>> [round(x, 8) for x in optimalcubic(1e-3)]
     [5.18010214, -5.17492205, 0.9948199]
     """
     low, high = check_interval(low, high)
     center = low / 2 + high / 2
-    (a, b), error, *_ = _cubic(1, low / center, (high - low) / (high + low))
+    (a, b), error, *_ = cubic(1, low / center, (high - low) / (high + low))
     return a / center, b / center**3, float(error)
 
 
@@ -268,7 +237,7 @@ def compose(
 
         return compose_precisely(degrees, low, high, digits)
     for degree in degrees:
-        _half(degree)
+        half_degree(degree)
     floor, spread, center = 2 * low / (low + high), (high - low) / (high + low), low / 2 + high / 2
     intervals, errors, coefficients = [(low, high)], [], []
     for i, degree in enumerate(degrees):
@@ -279,7 +248,7 @@ def compose(
             row, floor = tuple(factor * c for c in step.coefficients), factor * value
             spread = 1 - floor
         else:
-            step = _scaled(_normalized(_half(degree), floor, spread), center, (low, high))
+            step = _scaled(level(half_degree(degree), floor, spread), center, (low, high))
             row, floor, spread = step.coefficients, step.floor, step.error
         if safety != 1 and i < len(degrees) - 1:
             row = tuple(c / safety ** (2 * j + 1) for j, c in enumerate(row))
@@ -314,7 +283,7 @@ def delta_orthogonalization(degrees: Sequence[int], delta: float, high: float = 
         raise ValueError(f"delta is an error in (0, 1); got {delta}.")
     floor, spread = 1 - delta, delta
     for degree in reversed(tuple(degrees)):
-        floor, spread = _preimage(_half(degree), floor, spread)
+        floor, spread = _preimage(half_degree(degree), floor, spread)
     low = high * floor / (1 + spread)
     if not low > 1e-300 * high:
         raise ValueError(f"delta = {delta} is reached from below 1e-300 * high; take fewer steps or a smaller delta.")
@@ -327,7 +296,7 @@ def step_map(degree: int, floor: float, spread: float | None = None) -> Interval
     The map by which chains are planned: increasing in `floor`, so that a larger floor before a step is a larger one
     after it.
     """
-    step = _normalized(_half(degree), floor, 1 - floor if spread is None else spread)
+    step = level(half_degree(degree), floor, 1 - floor if spread is None else spread)
     return step.floor, step.error
 
 
@@ -350,7 +319,7 @@ def contraction(degree: int) -> float:
     >>> contraction(3), contraction(5)
     (0.75, 0.625)
     """
-    return 2 * classical_coefficient(_half(degree) + 1)
+    return 2 * classical_coefficient(half_degree(degree) + 1)
 
 
 def check_interval(low: float, high: float) -> Interval:
@@ -365,31 +334,14 @@ def _value(coefficients: Sequence[float], x: float) -> float:
     return x * float(Polynomial(coefficients)(x * x))
 
 
-def _half(degree: int) -> int:
-    if degree not in DEGREES:
-        raise ValueError(f"degree must be odd, from 3 to 33; got {degree}.")
-    return (int(degree) - 1) // 2
-
-
-# Everything below is on [1 - d, 1 + d]: `floor` is 1 - d, `spread` is d, both to full relative accuracy.
-
-
-@lru_cache(maxsize=1 << 16)
-def _normalized(q: int, floor: float, spread: float) -> OptimalStep:
-    solver = _cubic if q == 1 else _near if spread <= NEAR else _wide
-    coefficients, error, rest, points, series = solver(q, floor, spread)
-    parts = (tuple(float(c) for c in part) for part in (points, series))
-    return OptimalStep((floor, 2 - floor), tuple(float(c) for c in coefficients), float(error), float(rest), *parts)
-
-
-def _scaled(step: OptimalStep, center: float, interval: Interval) -> OptimalStep:
+def _scaled(step: Leveled, center: float, interval: Interval) -> OptimalStep:
     """Return the step for arguments that are `center` times larger."""
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         powers = np.float64(center) ** (2 * np.arange(len(step.coefficients)) + 1)
         coefficients = np.array(step.coefficients) / powers
     if not np.isfinite(coefficients).all():
         raise ValueError(
-            f"The coefficients of degree {step.degree} for {interval} leave the range of float64; scale the matrix."
+            f"Degree {2 * len(powers) - 1} for {interval}: the coefficients leave the range of float64; scale the matrix."
         )
     return OptimalStep(
         interval,
@@ -401,92 +353,6 @@ def _scaled(step: OptimalStep, center: float, interval: Interval) -> OptimalStep
     )
 
 
-def _cubic(q: int, floor: float, d: float) -> tuple:
-    """Return coefficients, E, 1 - E, the points and the Chebyshev form in closed form: E = tanh(-log(y) / 2)."""
-    alpha = (1 + d * d / 3) ** -0.5
-    y = floor * (2 - floor) * alpha**3
-    rate = -np.log(y) if d > 0.5 else 1.5 * np.log1p(d * d / 3) - np.log1p(-d * d)
-    beta = 2 / (1 + y)
-    a, b = 1.5 * alpha * beta, -0.5 * alpha**3 * beta
-    return (a, b), np.tanh(rate / 2), y * beta, (floor, 1 / alpha, 2 - floor), (a + b * (1 + d * d), 2 * d * b)
-
-
-def _exchange(q: int, floor: float, d: float, solve: Callable) -> tuple[Array, float, Array]:
-    """Level the error on the points, move them to its extrema, repeat; return the series, the level, the points.
-
-    Points are tau in [-1, 1], with t = x^2 = 1 + d^2 + 2 d tau. `solve(tau, x)` returns the series in tau, the level
-    and the series whose roots are the interior extrema.
-    """
-    xi = -np.cos(np.pi * np.arange(q + 2) / (q + 1))
-    tau = xi + d * (xi * xi - 1) / 2
-    for _ in range(30):
-        x = np.sqrt(floor * floor + 2 * d * (1 + tau))
-        series, level, slope = solve(tau, x)
-        roots = np.sort(chebyshev.chebroots(slope).real)
-        moved = np.max(np.abs(roots - tau[1:-1]))
-        tau = np.concatenate([[-1.0], np.clip(roots, -1, 1), [1.0]])
-        if moved < 1e-8:  # the level is right to the square of it
-            return series, level, np.concatenate([[floor], x[1:-1], [2 - floor]])
-    raise ArithmeticError(f"Remez' exchange did not settle for degree {2 * q + 1} on [{floor}, {2 - floor}].")
-
-
-def _wide(q: int, floor: float, d: float) -> tuple:
-    """Solve h(t_i) -+ floor f / x_i = 0 or 2 / x_i for h and f = (1 - E) / floor, which stays of order 1."""
-    sign = (-1.0) ** np.arange(q + 2)
-
-    def solve(tau: Array, x: Array) -> tuple:
-        rows = np.column_stack([chebyshev.chebvander(tau, q), -sign * floor / x])
-        *h, f = np.linalg.solve(rows, (1 - sign) / x)
-        moving = chebyshev.chebmul([(1 + d * d) / d, 2.0], chebyshev.chebder(h))
-        return h, f, chebyshev.chebadd(h, moving)
-
-    h, f, x = _exchange(q, floor, d, solve)
-    return _monomials(h, floor, d, 0), 1 - floor * f, floor * f, x, h
-
-
-def _near(q: int, floor: float, d: float) -> tuple:
-    """Solve for the correction of the Pade step, in units of d^(q+1); d = 0 is the limit.
-
-    With w = 1 - x^2 the Pade step leaves 1 - p = x w^(q+1) (1/pi) int_0^1 s^(q+1) / (1 - w s) ds / sqrt(s (1 - s)),
-    by Gauss quadrature without cancellation (the pole stays at 0.19 from [0, 1]: 2.3^-80), and p' = (2q + 1) c_q w^q.
-    """
-    sign = (-1.0) ** np.arange(q + 2)
-    slope = (2 * q + 1) * classical_coefficient(q) * (-2.0) ** q * chebyshev.chebpow([d / 2, 1.0], q)
-
-    def remainder(tau: Array) -> Array:
-        w = -(d + 2 * tau)  # in units of d
-        return w ** (q + 1) * np.mean(_S ** (q + 1) / (1 - d * w[:, None] * _S), axis=1)
-
-    def solve(tau: Array, x: Array) -> tuple:
-        *g, level = np.linalg.solve(np.column_stack([chebyshev.chebvander(tau, q), sign / x]), remainder(tau))
-        moving = chebyshev.chebadd(d * np.array(g), chebyshev.chebmul([1 + d * d, 2 * d], chebyshev.chebder(g)))
-        return g, level, chebyshev.chebadd(slope, moving)
-
-    g, level, x = _exchange(q, floor, d, solve)
-    error = level * d ** (q + 1)
-    nodes = chebyshev.chebpts1(q + 1)
-    h = (1 + d * d + 2 * d * nodes) ** -0.5 + d ** (q + 1) * (chebyshev.chebval(nodes, g) - remainder(nodes))
-    series = np.linalg.solve(chebyshev.chebvander(nodes, q), h)
-    coefficients = np.array(classical_step(2 * q + 1)) + _monomials(g, floor, d, q + 1)
-    return coefficients, error, 1 - error, x, series
-
-
-def _monomials(series: Sequence[float], floor: float, d: float, power: int) -> Array:
-    """Return d^power sum_k a_k T_k(tau) in powers of t, through s = (t - floor^2) / (4 d), where nothing cancels.
-
-    In powers of s in [0, 1] the Chebyshev polynomials have integer coefficients of alternating sign, and so has a
-    function like 1 / sqrt(t) in them.
-    """
-    shifted = [Polynomial([1.0]), Polynomial([-1.0, 2.0])]
-    while len(shifted) < len(series):
-        shifted.append(Polynomial([-2.0, 4.0]) * shifted[-1] - shifted[-2])
-    in_s = sum((a * t for a, t in zip(series, shifted, strict=False)), Polynomial([0.0])).coef
-    in_t = Polynomial([0.0])
-    for j in reversed(range(len(in_s))):
-        in_t = in_t * Polynomial([-floor * floor, 1.0]) + in_s[j] * d ** (power - j) / 4.0**j
-    return in_t.coef
-
-
 def _preimage(q: int, floor: float, spread: float) -> Interval:
     """Return (1 - d, d) of the interval whose optimal step leaves the error `spread` = 1 - floor."""
     from scipy.optimize import brentq
@@ -495,7 +361,7 @@ def _preimage(q: int, floor: float, spread: float) -> Interval:
         return float(1 / (1 + np.exp(logit))), float(1 / (1 + np.exp(-logit)))
 
     def excess(logit: float) -> float:
-        step = _normalized(q, *ends(logit))
+        step = level(q, *ends(logit))
         return float(np.log(step.error / step.floor)) - target
 
     target = float(np.log(spread / floor))
@@ -503,3 +369,17 @@ def _preimage(q: int, floor: float, spread: float) -> Interval:
     while excess(low + width) < 0:
         width *= 2
     return ends(float(brentq(excess, low, low + width, xtol=1e-15, rtol=1e-15)))
+
+
+__all__ = [
+    "Composition",
+    "OptimalStep",
+    "classical_step",
+    "compose",
+    "contraction",
+    "delta_orthogonalization",
+    "gain",
+    "optimal_cubic",
+    "optimal_step",
+    "step_map",
+]
