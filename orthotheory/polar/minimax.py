@@ -2,8 +2,9 @@
 
 The step of degree 2q + 1 for [l, u] is the odd polynomial p(x) = x h(x^2) with the smallest max |1 - p(x)|. It is
 unique, and 1 - p takes the values E, -E, E, ... at q + 2 points: l, the q interior zeros of p', and u. These zeros are
-roots of a polynomial of degree q in t = x^2, so the exchange needs no grid. Everything depends on l / u only; inside,
-the interval is scaled to [1 - d, 1 + d] (`exchange`), and neither a tiny l nor a tiny error loses digits. Theorems `equioscillation` and `greedy-composition`; `multiprecision` is the referee.
+roots of a polynomial of degree q in t = x^2, so the exchange needs no grid. Everything depends on l / u only: inside
+(`exchange`) the interval is [1 - d, 1 + d], and neither a tiny l nor a tiny error loses digits. Theorems
+`equioscillation` and `greedy-composition`; `multiprecision` is the referee.
 """
 
 from __future__ import annotations
@@ -102,13 +103,13 @@ def optimal_step(degree: int, low: float, high: float = 1.0) -> OptimalStep:
     return _scaled(level(q, low / center, (high - low) / (high + low)), center, (low, high))
 
 
-def optimalcubic(low: float, high: float = 1.0) -> tuple[float, float, float]:
+def optimal_cubic(low: float, high: float = 1.0) -> tuple[float, float, float]:
     """Return a, b and E of the optimal a x + b x^3 on [low, high], in closed form.
 
     alpha = sqrt(3 / (u^2 + u l + l^2)), beta = 4 / (2 + u l (u + l) alpha^3):
     a = 3 alpha beta / 2, b = -alpha^3 beta / 2, E = beta - 1 [amsel2025polar] [grishina2025accelerating].
 
-    >>> [round(x, 8) for x in optimalcubic(1e-3)]
+    >>> [round(x, 8) for x in optimal_cubic(1e-3)]
     [5.18010214, -5.17492205, 0.9948199]
     """
     low, high = check_interval(low, high)
@@ -341,7 +342,7 @@ def _scaled(step: Leveled, center: float, interval: Interval) -> OptimalStep:
         coefficients = np.array(step.coefficients) / powers
     if not np.isfinite(coefficients).all():
         raise ValueError(
-            f"Degree {2 * len(powers) - 1} for {interval}: the coefficients leave the range of float64; scale the matrix."
+            f"Degree {2 * len(powers) - 1} for {interval}: coefficients outside the range of float64; scale the matrix."
         )
     return OptimalStep(
         interval,
