@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..arrays import Array, array_namespace, magnitude
+from ..arrays import Array, array_namespace, check_matrix, magnitude
 
 
 class ThinSVD(NamedTuple):
@@ -35,3 +35,20 @@ def svd_of_moderate(y: Array) -> ThinSVD:
     u, s, vh = xp.linalg.svd(y, full_matrices=False)
     floor = max(y.shape[-2:]) * float(xp.finfo(y.dtype).eps)
     return ThinSVD(u, xp.where(s > floor * s[..., :1], s, xp.zeros_like(s)), vh)
+
+
+def partial_isometry(y: Array) -> Array:
+    """Return U V^H over the nonzero singular values of finite matrices with entries of moderate size."""
+    u, s, vh = svd_of_moderate(y)
+    rank = array_namespace(s).astype(s > 0, s.dtype)
+    return (u * rank[..., None, :]) @ vh
+
+
+def exact(g: Array) -> Array:
+    """Return the exact polar factor, by the thin SVD: null spaces are mapped to zero, non-finite matrices to NaN.
+
+    Cost: one thin SVD and one product.
+    """
+    check_matrix(g, "exact", complex_allowed=True)
+    size = magnitude(g)
+    return partial_isometry(size.normalize(g)) + size.nan()
