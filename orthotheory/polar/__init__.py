@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..arrays import Array, array_namespace, check_matrix, magnitude
 from ..names import closest
 from .express import POLAR_EXPRESS, POLAR_EXPRESS_5, POLAR_EXPRESS_DION, polar_express
+from .presets import PRESETS
 from .schedule import (
     MUON_JORDAN,
     MUON_QUINTIC,
@@ -28,6 +29,7 @@ SCHEDULES: dict[str, Schedule] = {
         POLAR_EXPRESS,
         POLAR_EXPRESS_5,
         POLAR_EXPRESS_DION,
+        *PRESETS,
     )
 }
 Plan = str | Schedule

@@ -8,7 +8,7 @@ The table of microsoft/dion has the safety factor 1.02 inside (5 steps, cushion 
 
 from __future__ import annotations
 
-from .schedule import Normalization, Schedule, with_image
+from .schedule import Generation, Normalization, Schedule, with_image
 
 PAPER_ROWS = (
     (8.28721201814563, -23.595886519098837, 17.300387312530933),
@@ -26,6 +26,9 @@ DION_ROWS = (
     (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
     (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
     (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+PAPER_CUSHION = (
+    0.02407327424182761  # that of Emrik3/degree17PolarExpress; the table's comment says 0.02, which gives 8.3197
 )
 SAFETY = 1.01
 
@@ -46,6 +49,7 @@ def polar_express(steps: int = 8) -> Schedule:
         source="amsel2025polar, Algorithm 1; l = 1e-3, cushion 0.02407327424182761, rows 1-7 at x / 1.01",
         input_interval=(1e-3, 1.0),
         normalization=Normalization(safety=SAFETY),
+        generation=Generation((5,) * min(steps, 7), 1e-3, cushion=PAPER_CUSHION, shrink=SAFETY),
     )
 
 
@@ -54,7 +58,8 @@ POLAR_EXPRESS_5 = polar_express(5)
 POLAR_EXPRESS_DION = with_image(
     name="polar-express-dion",
     coefficients=DION_ROWS,
-    source="ahn2025dion, the authors' repository; l = 1e-3, safety 1.02 inside, cushion 0.02",
+    source="ahn2025dion, the authors' repository; l = 1e-3, safety 1.02 inside, cushion 0.02 (its comment says 2)",
     input_interval=(1e-3, 1.0),
     normalization=Normalization(safety=1.02),
+    generation=Generation((5,) * 5, 1e-3, cushion=0.02, safety=1.02),
 )
