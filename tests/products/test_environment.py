@@ -48,7 +48,20 @@ def test_the_citation_carries_the_version_and_the_license():
     assert orthotheory.__version__ in (ROOT / "CHANGELOG.md").read_text()
 
 
-HEAVY = ("scipy", "sympy", "matplotlib", "pandas", "pyarrow", "numba", "cupy", "sklearn", "joblib", "tyro", "tqdm")
+HEAVY = (
+    "scipy",
+    "sympy",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "numba",
+    "cupy",
+    "sklearn",
+    "joblib",
+    "tyro",
+    "tqdm",
+    "flint",
+)
 
 
 @pytest.mark.parametrize(
