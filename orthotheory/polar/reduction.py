@@ -1,4 +1,4 @@
-"""What the matrix iterations share: QR, scaling, a proven lower bound, the decision on the rank, grouping of batches."""
+"""What the matrix iterations share: QR, scaling, a lower bound, the decision on the rank, grouping of batches."""
 
 from __future__ import annotations
 
