@@ -1,9 +1,9 @@
 """Orthonormal bases by QR: for contrast, since they are not polar factors.
 
 All of them return Q with Q^H Q = I and G = Q R, R upper triangular with a positive diagonal, for tall matrices, and the
-adjoint of Q(G^H) for wide ones. Among all matrices with orthonormal columns the polar factor is nearest to G and turns
-with it, polar(U G V) = U polar(G) V; Q depends on the order of the columns, and is away from the polar factor by order one
-unless the columns of G are nearly orthogonal.
+adjoint of Q(G^H) for wide ones. The polar factor is the nearest to G among all matrices with orthonormal columns, and
+turns with it: polar(U G V) = U polar(G) V. Q depends on the order of the columns, and is away from the polar factor by
+order one unless the columns of G are nearly orthogonal.
 """
 
 from __future__ import annotations
