@@ -188,8 +188,8 @@ def _non_monotone(schedule: Schedule) -> list[Finding]:
     turn = int(np.argmax(np.diff(values) < 0))
     message = (
         f"Below {low:g}, where the table promises nothing, the map turns at {s[turn]:.3g}: a smaller singular value "
-        f"may come out larger ({values[turn]:.3g} there, {values[-1]:.3g} at {low:g}), and the bound of the efficiency "
-        "of the update does not apply. Lower the input interval."
+        f"may come out larger ({values[turn]:.3g} there, {values[-1]:.3g} at {low:g}), and results that assume an "
+        "increasing map there do not apply. Lower the input interval."
     )
     return [Finding("warning", "non-monotone", message, float(s[turn]))]
 

@@ -179,12 +179,20 @@ def with_image(**fields) -> Schedule:
 
 
 def image(coefficients: tuple[tuple[float, ...], ...], low: float, high: float) -> Interval:
-    """Return the exact image of [low, high] under composed odd polynomials; images of a continuous map compose."""
+    """Return the exact image of [low, high] under composed odd polynomials; images of a continuous map compose.
+
+    Arrays of end points give arrays: the images of many intervals at once.
+    """
     for step in coefficients:
-        turning = [q for p in critical_points(step) for q in (p, -p) if low < q < high]
-        values = [float(odd_value(step, np.float64(p))) for p in (low, high, *turning)]
-        low, high = min(values), max(values)
-    return low, high
+        ends = odd_value(step, np.float64(low)), odd_value(step, np.float64(high))
+        bottom, top = np.minimum(*ends), np.maximum(*ends)
+        for turning in [q for p in critical_points(step) for q in (p, -p)]:
+            value = odd_value(step, np.float64(turning))
+            inside = (low < turning) & (turning < high)
+            bottom = np.where(inside, np.minimum(bottom, value), bottom)
+            top = np.where(inside, np.maximum(top, value), top)
+        low, high = bottom, top
+    return (low, high) if np.ndim(low) else (float(low), float(high))
 
 
 def is_increasing(coefficients: tuple[tuple[float, ...], ...], high: float) -> bool:
