@@ -1,0 +1,180 @@
+"""SciPy's BLAS and LAPACK on blocks of one Fortran-ordered matrix, in place: float32 or float64, upper triangles.
+
+SciPy's own wrappers want whole arrays; the recursive algorithms of `symmetric` need blocks with a leading dimension
+and no copies. The pointers come from `scipy.linalg.cython_blas` and `cython_lapack`, SciPy's interface for this
+purpose. Blocks are NumPy views whose columns are contiguous. Nothing is checked: `symmetric` is the caller.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+import numpy as np
+
+Block = np.ndarray  # two axes, the first one contiguous
+
+_NAME = ctypes.pythonapi.PyCapsule_GetName
+_NAME.restype, _NAME.argtypes = ctypes.c_char_p, [ctypes.py_object]
+_POINTER = ctypes.pythonapi.PyCapsule_GetPointer
+_POINTER.restype, _POINTER.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+
+
+@functools.cache
+def available() -> bool:
+    """Say whether SciPy's pointers take 32-bit integers, as this module passes them."""
+    try:
+        from scipy.linalg import cython_blas
+
+        return b"int *" in _NAME(cython_blas.__pyx_capi__["dgemm"])
+    except (ImportError, KeyError):
+        return False
+
+
+@functools.cache
+def _routine(name: str, dtype: np.dtype) -> Any:
+    """Return the routine for a dtype as a foreign function; calling it releases the interpreter lock."""
+    from scipy.linalg import cython_blas, cython_lapack
+
+    full = {"f": "s", "d": "d"}[dtype.char] + name
+    capsule = cython_blas.__pyx_capi__.get(full) or cython_lapack.__pyx_capi__[full]
+    return ctypes.CFUNCTYPE(None)(_POINTER(capsule, _NAME(capsule)))
+
+
+@functools.cache
+def _norm_routine(dtype: np.dtype) -> Any:
+    from scipy.linalg import cython_lapack
+
+    kind, full = (ctypes.c_float, "slansy") if dtype.char == "f" else (ctypes.c_double, "dlansy")
+    capsule = cython_lapack.__pyx_capi__[full]
+    return ctypes.CFUNCTYPE(kind)(_POINTER(capsule, _NAME(capsule)))
+
+
+@functools.cache
+def _letter(letter: str) -> Any:
+    return ctypes.byref(ctypes.c_char(letter.encode()))
+
+
+def _integer(value: int) -> Any:
+    return ctypes.byref(ctypes.c_int(value))
+
+
+def _number(value: float, like: np.ndarray) -> Any:
+    return ctypes.byref((ctypes.c_float if like.dtype.char == "f" else ctypes.c_double)(value))
+
+
+def _data(a: np.ndarray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(a.ctypes.data)
+
+
+def _leading(a: Block) -> Any:
+    return ctypes.byref(ctypes.c_int(a.strides[1] // a.itemsize if a.shape[1] > 1 else max(1, a.shape[0])))
+
+
+def gemm(alpha: float, a: Block, b: Block, beta: float, c: Block, turn_a: str = "N", turn_b: str = "N") -> None:
+    """C <- alpha op(A) op(B) + beta C."""
+    inner = a.shape[1] if turn_a == "N" else a.shape[0]
+    _routine("gemm", c.dtype)(
+        _letter(turn_a), _letter(turn_b), _integer(c.shape[0]), _integer(c.shape[1]), _integer(inner),
+        _number(alpha, c), _data(a), _leading(a), _data(b), _leading(b), _number(beta, c), _data(c), _leading(c),
+    )  # fmt: skip
+
+
+def syrk(alpha: float, a: Block, beta: float, c: Block, turn: str = "N") -> None:
+    """C <- alpha A A^T + beta C, or A^T A with turn "T"; upper triangle of C."""
+    inner = a.shape[1] if turn == "N" else a.shape[0]
+    _routine("syrk", c.dtype)(
+        _letter("U"), _letter(turn), _integer(c.shape[0]), _integer(inner), _number(alpha, c), _data(a), _leading(a),
+        _number(beta, c), _data(c), _leading(c),
+    )  # fmt: skip
+
+
+def symm(alpha: float, a: Block, b: Block, beta: float, c: Block, side: str = "L") -> None:
+    """C <- alpha A B + beta C, or B A with side "R", for the symmetric A whose upper triangle is given."""
+    _routine("symm", c.dtype)(
+        _letter(side), _letter("U"), _integer(c.shape[0]), _integer(c.shape[1]), _number(alpha, c), _data(a),
+        _leading(a), _data(b), _leading(b), _number(beta, c), _data(c), _leading(c),
+    )  # fmt: skip
+
+
+def symv(a: Block, x: np.ndarray, y: np.ndarray) -> None:
+    """Y <- A x for the symmetric A whose upper triangle is given."""
+    one = _integer(1)
+    _routine("symv", a.dtype)(
+        _letter("U"), _integer(a.shape[0]), _number(1.0, a), _data(a), _leading(a), _data(x), one, _number(0.0, a),
+        _data(y), one,
+    )  # fmt: skip
+
+
+def gemv(a: Block, x: np.ndarray, y: np.ndarray, turn: str = "N") -> None:
+    """Y <- op(A) x."""
+    one = _integer(1)
+    _routine("gemv", a.dtype)(
+        _letter(turn), _integer(a.shape[0]), _integer(a.shape[1]), _number(1.0, a), _data(a), _leading(a), _data(x),
+        one, _number(0.0, a), _data(y), one,
+    )  # fmt: skip
+
+
+def trmm(alpha: float, a: Block, b: Block, side: str = "L", turn: str = "N") -> None:
+    """B <- alpha op(A) B, or alpha B op(A) with side "R", for the upper triangular A."""
+    _routine("trmm", b.dtype)(
+        _letter(side), _letter("U"), _letter(turn), _letter("N"), _integer(b.shape[0]), _integer(b.shape[1]),
+        _number(alpha, b), _data(a), _leading(a), _data(b), _leading(b),
+    )  # fmt: skip
+
+
+def axpy(alpha: float, x: Block, y: Block) -> None:
+    """Y <- alpha X + Y for whole arrays."""
+    one = _integer(1)
+    _routine("axpy", y.dtype)(_integer(y.size), _number(alpha, y), _data(x), one, _data(y), one)
+
+
+def scal(alpha: float, x: Block) -> None:
+    """X <- alpha X for a whole array."""
+    if alpha != 1.0:
+        _routine("scal", x.dtype)(_integer(x.size), _number(alpha, x), _data(x), _integer(1))
+
+
+def _factor(name: str, a: Block, *options: str) -> int:
+    info = ctypes.c_int(0)
+    letters = [_letter(option) for option in options]
+    _routine(name, a.dtype)(*letters, _integer(a.shape[0]), _data(a), _leading(a), ctypes.byref(info))
+    return info.value
+
+
+def potrf(a: Block) -> int:
+    """A <- U with A = U^T U; returns LAPACK's info, positive where A is not positive definite."""
+    return _factor("potrf", a, "U")
+
+
+def trtri(a: Block) -> int:
+    """U <- U^-1; returns LAPACK's info."""
+    return _factor("trtri", a, "U", "N")
+
+
+def lauum(a: Block) -> None:
+    """U <- the upper triangle of U U^T."""
+    _factor("lauum", a, "U")
+
+
+def symmetric_norm(a: Block, kind: str) -> float:
+    """Return the norm "F" (Frobenius), "1" (row sums) or "M" (largest entry) from the upper triangle."""
+    work = np.empty(a.shape[0], a.dtype)
+    return float(
+        _norm_routine(a.dtype)(_letter(kind), _letter("U"), _integer(a.shape[0]), _data(a), _leading(a), _data(work))
+    )
+
+
+def inverse(a: Block) -> int:
+    """A <- A^-1 by LU with partial pivoting; returns LAPACK's info, positive where A is singular."""
+    n = a.shape[0]
+    pivots = np.empty(n, np.int32)
+    info = ctypes.c_int(0)
+    size, lead, flag = _integer(n), _leading(a), ctypes.byref(info)
+    _routine("getrf", a.dtype)(size, size, _data(a), lead, _data(pivots), flag)
+    if info.value:
+        return info.value
+    work = np.empty(64 * n, a.dtype)  # 64 columns: LAPACK's own block size
+    _routine("getri", a.dtype)(size, _data(a), lead, _data(pivots), _data(work), _integer(work.size), flag)
+    return info.value
