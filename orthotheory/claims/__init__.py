@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..names import closest
-from . import auon, convergence, cost, lion
+from . import auon, convergence, cost, lion, minimax
 from .contract import Claim, Verdict, ledger_row
 
-_CLAIMS = (*auon.CLAIMS, *cost.CLAIMS, *convergence.CLAIMS, *lion.CLAIMS)
+_CLAIMS = (*auon.CLAIMS, *cost.CLAIMS, *convergence.CLAIMS, *lion.CLAIMS, *minimax.CLAIMS)
 TABLE: dict[str, Claim] = {claim.label: claim for claim in _CLAIMS}
 
 

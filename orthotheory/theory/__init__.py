@@ -9,6 +9,7 @@ from .cycle import spectral_cycle_commuting
 from .descent import exact_accounting, trust_region_nonconvex
 from .lion_k import THEOREMS as LION_K_THEOREMS
 from .lion_k_flow import LionKFlow, lion_k_dissipation, lion_k_lyapunov, lion_k_phase
+from .minimax import THEOREMS as MINIMAX_THEOREMS
 from .multiplier import cycle_multiplier
 from .polynomials import newton_schulz_factor
 from .rates import Exponent, fit_exponent
@@ -30,6 +31,7 @@ TABLE: dict[str, Theorem] = {
         lion_k_phase,
         *LION_K_THEOREMS,
         *CONSTRAINED_THEOREMS,
+        *MINIMAX_THEOREMS,
     )
 }
 

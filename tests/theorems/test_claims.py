@@ -22,6 +22,9 @@ EXPECTED = {
     "newton-schulz-quadratic-cost": "refuted",
     "muon-constant-step-converges": "refuted",
     "lion-solves-constrained": "holds_if",
+    "polar-express-cushion": "refuted",
+    "dion-table": "holds",
+    "cans-is-polar-express": "holds",
 }
 
 
