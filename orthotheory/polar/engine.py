@@ -118,12 +118,15 @@ def run(
     for size in blocks:
         chunk = tuple(steps[start : start + size])
         start += size
+        previous = x
         if isinstance(chunk[0], NewtonStep):
             x = ops.newton(x, chunk[0].weight / scale)
         else:
             if gram is None:
                 gram = ops.gram(x if gram_dtype is None else ops.cast(x, gram_dtype))
             x = _advance(ops, x, gram, chunk, scale)
+        if start > size:
+            ops.discard(previous)
         gram, scale, gram_dtype = None, 1.0, None
     return x
 
@@ -149,7 +152,8 @@ def _apply_one(g, steps, blocks, normalization, gram_dtype, unit: float = 1.0) -
     x = g if wide else g.T
     if not (x.flags.c_contiguous or x.flags.f_contiguous):
         x = np.ascontiguousarray(x)
-    ops = Blas()
+    ops = Blas.of_thread()
+    ops.forget(keep=max(x.shape))
     gram = ops.gram(x if gram_dtype is None else ops.cast(x, gram_dtype))
     square = ops.trace(gram)
     if not moderate(square, g.dtype):

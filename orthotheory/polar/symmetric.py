@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -88,6 +89,9 @@ class Operations(Protocol):
     def free(self, *matrices: Symmetric) -> None:
         """Say that nobody needs these matrices any more."""
 
+    def discard(self, x: Array) -> None:
+        """Say that nobody needs this result of `apply` any more."""
+
 
 class Reference:
     """The operations as formulas, on arrays of any namespace with leading batch axes."""
@@ -153,6 +157,9 @@ class Reference:
     def free(self, *matrices):
         pass
 
+    def discard(self, x):
+        pass
+
     def _eye(self, p):
         return array_namespace(p).eye(p.shape[-1], dtype=p.dtype, device=device_of(p))
 
@@ -179,6 +186,7 @@ class Triangle:
         return self.a
 
 
+_THREAD = threading.local()
 _BELOW = np.tril(np.ones((MIRROR, MIRROR), bool), -1)
 
 
@@ -186,52 +194,30 @@ class Blas:
     """The operations on one real matrix, float32 or float64, by SciPy's BLAS and LAPACK alone.
 
     NumPy's and SciPy's BLAS have two thread pools whose workers spin after a call; alternating them costs more than
-    the products, so nothing here calls NumPy's. An instance keeps scratch and serves one call of one thread.
+    the products, so nothing here calls NumPy's. An instance keeps its scratch and serves one thread.
     """
 
     def __init__(self):
-        self._free: dict[tuple[tuple[int, ...], str], list[np.ndarray]] = {}
+        self._scratch: dict[tuple[tuple[int, ...], str], list[np.ndarray]] = {}
+
+    @classmethod
+    def of_thread(cls) -> Blas:
+        """Return the instance of this thread: fresh memory costs as much as a tenth of a product."""
+        if not hasattr(_THREAD, "blas"):
+            _THREAD.blas = cls()
+        return _THREAD.blas
+
+    def forget(self, *, keep: int = 0) -> None:
+        """Drop the scratch, all but that of sides up to `keep`."""
+        self._scratch = {key: stack for key, stack in self._scratch.items() if max(key[0]) <= keep}
 
     def _take(self, shape, dtype) -> np.ndarray:
         """Return scratch of a shape, Fortran-ordered, with any contents."""
-        stack = self._free.get((shape, dtype.char))
+        stack = self._scratch.get((shape, dtype.char))
         return stack.pop() if stack else np.empty(shape, dtype, order="F")
 
-    def largest_eigenvalue(self, p):
-        from scipy.linalg import eigvalsh
-
-        n = p.a.shape[0]
-        return max(0.0, float(eigvalsh(p.a, lower=False, subset_by_index=(n - 1, n - 1), check_finite=False)[0]))
-
-    def newton(self, x, weight):
-        inverse = np.array(x)
-        if blas.inverse(inverse if x.flags.f_contiguous else inverse.T):
-            raise np.linalg.LinAlgError("A Newton step met a singular matrix: use an exact plan, which sees the rank.")
-        kind = x.dtype.type
-        y = x * kind(weight / 2)
-        for j in range(0, len(x), MIRROR):
-            panel = slice(j, j + MIRROR)
-            if x.flags.f_contiguous:
-                y[:, panel] += (inverse[panel] * kind(0.5 / weight)).T
-            else:
-                y[panel] += (inverse[:, panel] * kind(0.5 / weight)).T
-        return y
-
-    def qr(self, x):
-        from scipy.linalg import qr
-
-        q, r = qr(x.T, mode="economic", check_finite=False)
-        return (lambda y: _times(y, q)), np.ascontiguousarray(r.T)
-
-    def cast(self, x, dtype):
-        return x.astype(dtype)
-
-    def like(self, p, x):
-        return p if p.a.dtype == x.dtype else Triangle(p.a.astype(x.dtype))
-
-    def free(self, *matrices):
-        for p in matrices:
-            self._free.setdefault((p.a.shape, p.a.dtype.char), []).append(p.a)
+    def _give(self, a: np.ndarray) -> None:
+        self._scratch.setdefault((a.shape, a.dtype.char), []).append(a)
 
     def gram(self, x):
         c = self._take((x.shape[0], x.shape[0]), x.dtype)
@@ -279,12 +265,16 @@ class Blas:
         return Triangle(v)
 
     def apply(self, p, x, alpha=1.0):
-        y = np.empty_like(x)
         if x.flags.f_contiguous:
+            y = self._take(x.shape, x.dtype)
             blas.symm(alpha, p.a, x, 0.0, y, "L")
-        else:
-            blas.symm(alpha, p.a, x.T, 0.0, y.T, "R")
-        return y
+            return y
+        y = self._take(x.shape[::-1], x.dtype)
+        blas.symm(alpha, p.a, x.T, 0.0, y, "R")
+        return y.T
+
+    def discard(self, x):
+        self._give(x if x.flags.f_contiguous else x.T)
 
     def matvec(self, p, v):
         y = np.empty_like(v)
@@ -302,6 +292,42 @@ class Blas:
 
     def row_sum(self, p):
         return blas.symmetric_norm(p.a, "1")
+
+    def largest_eigenvalue(self, p):
+        from scipy.linalg import eigvalsh
+
+        n = p.a.shape[0]
+        return max(0.0, float(eigvalsh(p.a, lower=False, subset_by_index=(n - 1, n - 1), check_finite=False)[0]))
+
+    def newton(self, x, weight):
+        inverse = np.array(x)
+        if blas.inverse(inverse if x.flags.f_contiguous else inverse.T):
+            raise np.linalg.LinAlgError("A Newton step met a singular matrix: use an exact plan, which sees the rank.")
+        kind = x.dtype.type
+        y = x * kind(weight / 2)
+        for j in range(0, len(x), MIRROR):
+            panel = slice(j, j + MIRROR)
+            if x.flags.f_contiguous:
+                y[:, panel] += (inverse[panel] * kind(0.5 / weight)).T
+            else:
+                y[panel] += (inverse[:, panel] * kind(0.5 / weight)).T
+        return y
+
+    def qr(self, x):
+        from scipy.linalg import qr
+
+        q, r = qr(x.T, mode="economic", check_finite=False)
+        return (lambda y: _times(y, q)), np.ascontiguousarray(r.T)
+
+    def cast(self, x, dtype):
+        return x.astype(dtype)
+
+    def like(self, p, x):
+        return p if p.a.dtype == x.dtype else Triangle(p.a.astype(x.dtype))
+
+    def free(self, *matrices):
+        for p in matrices:
+            self._give(p.a)
 
 
 def _times(y: np.ndarray, q: np.ndarray) -> np.ndarray:
