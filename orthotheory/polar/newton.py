@@ -36,13 +36,14 @@ class NewtonStep:
 
 
 @functools.lru_cache(maxsize=1024)
-def newton_steps(low: float, target: float = 2.0**-53) -> tuple[NewtonStep, ...]:
+def newton_steps(low: float, target: float = 2.0**-51) -> tuple[NewtonStep, ...]:
     """Return the steps with the weights of Byers and Xu that bring [low, 1] to within target of one.
 
-    The first weight low^(-1/2) makes the interval symmetric about one on a logarithmic scale; a step then gives
-    [1, h], and the next weight h^(-1/2) does the same: h <- cosh(ln(h) / 2), starting at h = 1 / low (theorem
-    `newton-scaling-interval`). These weights are optimal for the interval. From low = 1e-16 nine steps
-    suffice for double precision (theorem `newton-nine-steps`) [byers2008new].
+    The default, two eps of double precision, is what the roundings of a step leave. The first weight low^(-1/2) makes
+    the interval symmetric about one on a logarithmic scale; a step then gives [1, h], and the next weight h^(-1/2)
+    does the same: h <- cosh(ln(h) / 2), starting at h = 1 / low (theorem `newton-scaling-interval`). These weights are
+    optimal for the interval. From low = 1e-16 nine steps suffice for double precision (theorem `newton-nine-steps`)
+    [byers2008new].
 
     >>> len(newton_steps(1e-16)), len(newton_steps(1e-3))
     (9, 6)
@@ -104,7 +105,7 @@ def newton(g: Array, *, scaling: str = "byers-xu", low: float | None = None) -> 
 
 
 def _byers_xu(x: Array, low: float) -> Array:
-    for step in newton_steps(low, float(array_namespace(x).finfo(x.dtype).eps) / 2):
+    for step in newton_steps(low, 2 * float(array_namespace(x).finfo(x.dtype).eps)):
         x = step.apply(x)
     return x
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..arrays import Array, array_namespace
 from .reduction import through_square
-from .zolotarev import Zolotarev, newton_schulz_polish, steps_to, zolotarev_error
+from .zolotarev import Zolotarev, newton_schulz_polish, steps_to, zolotarev_image
 
 
 class HalleyWeights(NamedTuple):
@@ -31,7 +31,7 @@ def halley_weights(low: float) -> HalleyWeights:
     b = (a - 1)^2 / 4, c = a + b - 1 [nakatsukasa2010optimizing].
 
     >>> [round(w, 2) for w in halley_weights(1e-3)]
-    [251.99, 15749.75, 16000.74]
+    [251.99, 15749.26, 16000.25]
     """
     l2 = low * low
     g = (4 * (1 - low) * (1 + low) / (l2 * l2)) ** (1 / 3)
@@ -50,7 +50,7 @@ def qdwh_steps(low: float, target: float = 2.0**-53) -> tuple[Zolotarev, ...]:
     >>> len(qdwh_steps(1e-16)), len(qdwh_steps(1e-3))
     (6, 4)
     """
-    bounds = [low, *(1 - zolotarev_error(3**k, low) for k in range(1, steps_to(low, target, 3)))]
+    bounds = [low, *(zolotarev_image(3**k, low) for k in range(1, steps_to(low, target, 3)))]
     return tuple(halley_weights(bound).step(bound) for bound in bounds)
 
 

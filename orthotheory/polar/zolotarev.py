@@ -132,7 +132,8 @@ def zolotarev(t: int, low: float, high: float = 1.0) -> Zolotarev:
     t : int
         Number of poles, at least 1. t = 1 is QDWH's step (theorem `zolotarev-is-qdwh`).
     low, high : float
-        Singular values, 0 < low < high; low / high may be as small as 1e-150.
+        Singular values, 0 < low <= high; low / high may be as small as 1e-150. Where they agree to a rounding, the
+        function is the limit.
 
     Raises
     ------
@@ -150,13 +151,12 @@ def zolotarev(t: int, low: float, high: float = 1.0) -> Zolotarev:
     """
     if t < 1:
         raise ValueError(f"t, the number of poles, must be at least 1; got {t}.")
-    if not 0 < low < high < math.inf:
-        raise ValueError(f"The interval needs 0 < low < high; got ({low:g}, {high:g}).")
+    if not 0 < low <= high < math.inf:
+        raise ValueError(f"The interval needs 0 < low <= high; got ({low:g}, {high:g}).")
     ratio = low / high
     if not ratio >= 1e-150:
         raise ValueError(f"low / high must be at least 1e-150, so that its square is a number; got {ratio:g}.")
-    if ratio == 1.0:  # they differ by less than a rounding
-        ratio = 1 - 2.0**-53
+    ratio = min(ratio, 1 - 2.0**-53)
     n = 2 * t + 1
     c = [0.0] * n
     for j, quotient in enumerate(landen_quotients(n, ratio), start=1):
@@ -178,27 +178,46 @@ def zolotarev(t: int, low: float, high: float = 1.0) -> Zolotarev:
 def zolotarev_error(order: int, low: float) -> float:
     """Return 1 - Z(low), Z(1) = 1, for the best odd rational function of type (order, order - 1) on [low, 1].
 
-    Exact to rounding however small it is, for steps of orders n_1, n_2, ... as well: their composition is the best
-    function of the order n_1 n_2 ... (theorem `zolotarev-composition`). With the nome q = exp(-pi order K(l) / K(k')),
-    the image of low has the complementary modulus theta_2(q)^2 / theta_3(q)^2. The best error, centred on one, is
-    e / (2 - e) of this e.
+    Accurate however small it is, and for steps of orders n_1, n_2, ... as well: their composition is the best
+    function of the order n_1 n_2 ... (theorem `zolotarev-composition`). The best error, centred on one, is e / (2 - e)
+    of this e.
 
     >>> zolotarev_error(17 * 17, 1e-16) < 1e-15 < zolotarev_error(15 * 15, 1e-16)
     True
     """
+    image, complement = _transformed(order, low)
+    return complement**2 / (1 + image)
+
+
+def zolotarev_image(order: int, low: float) -> float:
+    """Return Z(low), the new lower bound of the singular values, accurate however small it is.
+
+    >>> f"{zolotarev_image(3, 1e-16):.3e}"
+    '1.170e-05'
+    """
+    return _transformed(order, low)[0]
+
+
+def _transformed(order: int, low: float) -> tuple[float, float]:
+    """Return l_1 = Z(low) and sqrt(1 - l_1^2): the modulus l_1 has order times the quotient of periods of low.
+
+    With the nomes q = exp(-pi rho), q' = exp(-pi / rho), rho = order K(l) / K(k'), they are theta_2^2 / theta_3^2 at q'
+    and at q; the theta series of the smaller nome gives one of them, and Pythagoras the other.
+    """
     complement = math.sqrt((1 - low) * (1 + low))
-    lattice = order * agm(1.0, low) / agm(1.0, complement)  # order K(l) / K(k')
-    if lattice < 1:
-        return 1 - _modulus(math.exp(-math.pi / lattice))
-    modulus = _modulus(math.exp(-math.pi * lattice))
-    return modulus**2 / (1 + math.sqrt(1 - modulus**2))
+    if complement == 0:
+        return low, 0.0
+    rho = order * agm(1.0, low) / agm(1.0, complement)
+    modulus = _modulus(math.exp(-math.pi * max(rho, 1 / rho)))
+    other = math.sqrt((1 - modulus) * (1 + modulus))
+    return (modulus, other) if rho < 1 else (other, modulus)
 
 
 def _modulus(nome: float) -> float:
     """Return theta_2(q)^2 / theta_3(q)^2, by the theta series, for q <= exp(-pi)."""
-    terms = range(1, 5)
-    return 4 * math.sqrt(nome) * ((1 + sum(nome ** (m * m + m) for m in terms)) /
-                                  (1 + 2 * sum(nome ** (m * m) for m in terms))) ** 2  # fmt: skip
+    two = 1 + sum(nome ** (m * m + m) for m in range(1, 5))
+    three = 1 + 2 * sum(nome ** (m * m) for m in range(1, 5))
+    return 4 * math.sqrt(nome) * (two / three) ** 2
 
 
 def steps_to(low: float, target: float, orders: int, limit: int = 64) -> int:
@@ -216,7 +235,7 @@ def two_steps(low: float, target: float) -> tuple[Zolotarev, Zolotarev]:
     """Return Zolo-pd's two steps on [low, 1]."""
     t = two_step_t(low, target)
     first = zolotarev(t, low)
-    return first, zolotarev(t, 1 - zolotarev_error(2 * t + 1, low))
+    return first, zolotarev(t, zolotarev_image(first.order, low))
 
 
 def zolo_pd(g: Array, *, low: float | None = None) -> Array:

@@ -11,8 +11,10 @@ from .lion_k import THEOREMS as LION_K_THEOREMS
 from .lion_k_flow import LionKFlow, lion_k_dissipation, lion_k_lyapunov, lion_k_phase
 from .minimax import THEOREMS as MINIMAX_THEOREMS
 from .multiplier import cycle_multiplier
+from .pivots import jacobi_random_pivot
 from .polynomials import newton_schulz_factor
 from .rates import Exponent, fit_exponent
+from .rational import THEOREMS as RATIONAL_THEOREMS
 from .smoothness import smoothness_quadratic
 from .stochastic import trust_region_momentum
 
@@ -26,6 +28,8 @@ TABLE: dict[str, Theorem] = {
         spectral_cycle_commuting,
         cycle_multiplier,
         newton_schulz_factor,
+        *RATIONAL_THEOREMS,
+        jacobi_random_pivot,
         lion_k_dissipation,
         lion_k_lyapunov,
         lion_k_phase,
