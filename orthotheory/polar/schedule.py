@@ -178,13 +178,13 @@ def with_image(**fields) -> Schedule:
     return replace(draft, output_interval=draft.image(*draft.input_interval))
 
 
-def image(coefficients: tuple[tuple[float, ...], ...], low: float, high: float) -> Interval:
+def image(coefficients: tuple[tuple[float, ...], ...], low: Array, high: Array) -> tuple[Array, Array]:
     """Return the exact image of [low, high] under composed odd polynomials; images of a continuous map compose.
 
     Arrays of end points give arrays: the images of many intervals at once.
     """
     for step in coefficients:
-        ends = odd_value(step, np.float64(low)), odd_value(step, np.float64(high))
+        ends = odd_value(step, np.asarray(low, float)), odd_value(step, np.asarray(high, float))
         bottom, top = np.minimum(*ends), np.maximum(*ends)
         for turning in [q for p in critical_points(step) for q in (p, -p)]:
             value = odd_value(step, np.float64(turning))
