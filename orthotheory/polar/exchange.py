@@ -94,14 +94,15 @@ def _exchange(q: int, floor: float, d: float, solve: Callable) -> tuple[Array, f
     """
     xi = -np.cos(np.pi * np.arange(q + 2) / (q + 1))
     tau = xi + d * (xi * xi - 1) / 2
+    settled = False
     for _ in range(30):
         x = np.sqrt(floor * floor + 2 * d * (1 + tau))
         series, level, slope = solve(tau, x)
-        roots = np.sort(chebyshev.chebroots(slope).real)
-        moved = np.max(np.abs(roots - tau[1:-1]))
-        tau = np.concatenate([[-1.0], np.clip(roots, -1, 1), [1.0]])
-        if moved < 1e-8:  # the level is right to the square of it
+        if settled:
             return series, level, np.concatenate([[floor], x[1:-1], [2 - floor]])
+        roots = np.sort(chebyshev.chebroots(slope).real)
+        settled = np.max(np.abs(roots - tau[1:-1])) < 1e-8  # the next points are right to the square of it
+        tau = np.concatenate([[-1.0], np.clip(roots, -1, 1), [1.0]])
     raise ArithmeticError(f"Remez' exchange did not settle for degree {2 * q + 1} on [{floor}, {2 - floor}].")
 
 
@@ -159,4 +160,4 @@ def _monomials(series: Sequence[float], floor: float, d: float, power: int) -> A
     in_t = Polynomial([0.0])
     for j in reversed(range(len(in_s))):
         in_t = in_t * Polynomial([-floor * floor, 1.0]) + in_s[j] * d ** (power - j) / 4.0**j
-    return in_t.coef
+    return np.pad(in_t.coef, (0, len(series) - len(in_t.coef)))  # what underflows is trimmed by NumPy
