@@ -221,10 +221,10 @@ def planned_efficiency(plan: Schedule, g: Array, x: Array) -> Array:
 
     For X = p(G / tau) with sigma_1(G / tau) <= u and every a > 0 (theorem `lmo-efficiency`)
 
-        |G|_* <= <G, X> / a + m tau max_{0 <= s <= u} s (1 - p(s) / a),        |X|_2 <= max p on [0, u].
+        |G|_* <= <G, X> / a + m tau max_{0 <= s <= u} s (1 - p(s) / a),        |X|_2 <= max |p| on [0, u].
 
     The best of 64 values of a is taken; p may be any map, increasing or not. The maximum is bounded from the exact
-    images of 4000 cells. For a normalization that is no scaling (AOL) the bound is NaN.
+    images of 4000 cells. An X that ascends gets -1; with AOL, which is no scaling, the bound is NaN.
     Cost: one inner product and the normalization.
 
     >>> from orthotheory.polar import MUON_QUINTIC
@@ -242,10 +242,10 @@ def planned_efficiency(plan: Schedule, g: Array, x: Array) -> Array:
 
 @functools.lru_cache(maxsize=64)
 def deficit(plan: Schedule, top: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return 64 values a, upper bounds of max_{0 <= s <= top} s (1 - p(s) / a) for each, and max p on [0, top]."""
+    """Return 64 values a, upper bounds of max_{0 <= s <= top} s (1 - p(s) / a) for each, and max |p| on [0, top]."""
     edges = np.concatenate([[0.0], np.geomspace(1e-8 * top, top, 4001)])
     low, high = image(plan.coefficients, edges[:-1], edges[1:])
-    highest = float(high.max())
+    highest = max(float(high.max()), -float(low.min()))
     a = np.geomspace(1e-2, 1.0, 65)[1:] * highest
     worst = (edges[1:] * np.maximum(0.0, 1 - low / a[:, None])).max(axis=1)
     return a, worst, highest
@@ -258,7 +258,7 @@ def _planned(plan: Schedule, y: Array, x: Array) -> Array:
     value = _inner(y, x)
     bound = xp.stack([value / float(b) + m * float(w) for b, w in zip(a, worst, strict=True)], axis=-1)
     nuclear = xp.min(xp.where(bound > 0, bound, xp.full_like(bound, np.inf)), axis=-1)
-    return value / (highest * nuclear)
+    return xp.where(value >= 0, value / (highest * nuclear), -1 + 0 * value)  # NaN stays
 
 
 def _polar_of(x: Array) -> tuple[Array, Array]:
