@@ -91,8 +91,13 @@ class DegreeBound:
 
     @property
     def inner_products(self) -> int:
-        """The fewest products of n x n matrices that form some h(R) from R = X X^T: each at most doubles the degree."""
+        """The fewest products that form some h(R), deg h = N, from R = X X^T: each at most doubles the degree."""
         return max(0, self.inner_degree - 1).bit_length()
+
+    @property
+    def products(self) -> int:
+        """The fewest products in all that form p(X) from X, in whatever order and blocks: ditto."""
+        return (self.degree - 1).bit_length()
 
 
 @lru_cache
