@@ -11,6 +11,7 @@ from .lion_k import THEOREMS as LION_K_THEOREMS
 from .lion_k_flow import LionKFlow, lion_k_dissipation, lion_k_lyapunov, lion_k_phase
 from .minimax import THEOREMS as MINIMAX_THEOREMS
 from .multiplier import cycle_multiplier
+from .orthogonality import THEOREMS as ORTHOGONALITY_THEOREMS
 from .pivots import jacobi_random_pivot
 from .polynomials import newton_schulz_factor
 from .rates import Exponent, fit_exponent
@@ -35,6 +36,7 @@ TABLE: dict[str, Theorem] = {
         lion_k_phase,
         *LION_K_THEOREMS,
         *CONSTRAINED_THEOREMS,
+        *ORTHOGONALITY_THEOREMS,
         *MINIMAX_THEOREMS,
     )
 }
