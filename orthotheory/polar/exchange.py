@@ -96,10 +96,10 @@ def _exchange(q: int, floor: float, d: float, solve: Callable) -> tuple[Array, f
     tau = xi + d * (xi * xi - 1) / 2
     settled = False
     for _ in range(30):
-        x = np.sqrt(floor * floor + 2 * d * (1 + tau))
+        x = np.concatenate([[floor], np.sqrt(floor * floor + 2 * d * (1 + tau[1:-1])), [2 - floor]])
         series, level, slope = solve(tau, x)
         if settled:
-            return series, level, np.concatenate([[floor], x[1:-1], [2 - floor]])
+            return series, level, x
         roots = np.sort(chebyshev.chebroots(slope).real)
         settled = np.max(np.abs(roots - tau[1:-1])) < 1e-8  # the next points are right to the square of it
         tau = np.concatenate([[-1.0], np.clip(roots, -1, 1), [1.0]])

@@ -188,6 +188,19 @@ def test_the_contractions_near_one_are_three_quarters_five_eighths_and_so_on():
         assert step_map(degree, 1 - 1e-8, 1e-8)[1] / 1e-8 ** (q + 1) == pytest.approx(contraction(degree), rel=1e-7)
 
 
+@given(st.sampled_from(DEGREES), st.floats(-300, -0.05), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_the_exchange_settles_at_both_ends_of_the_range_of_float64(degree, exponent, tiny_floor):
+    small = 10.0**exponent
+    q, floor, spread = (degree - 1) // 2, *((small, 1 - small) if tiny_floor else (1 - small, small))
+    leveled = level(q, floor, spread)
+    assert (np.diff(leveled.points) >= 0).all()
+    if tiny_floor:
+        assert floor < leveled.floor <= gain(degree) * floor * (1 + 1e-12)
+    else:
+        assert leveled.error <= contraction(degree) * spread ** (q + 1) * (1 + 1e-10 + 2 * q * spread)
+
+
 # Composition
 
 WORST = {  # degree, low: the error after 1, 2, ... steps
