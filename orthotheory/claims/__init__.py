@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from ..names import closest
-from . import auon, convergence, cost, lion, minimax, orthogonalization
+from . import auon, convergence, cost, lion, minimax, orthogonalization, schedules
 from .contract import Claim, Verdict, ledger_row
 
-_CLAIMS = (*auon.CLAIMS, *cost.CLAIMS, *convergence.CLAIMS, *lion.CLAIMS, *minimax.CLAIMS, *orthogonalization.CLAIMS)
+_CLAIMS = (
+    *auon.CLAIMS,
+    *cost.CLAIMS,
+    *convergence.CLAIMS,
+    *lion.CLAIMS,
+    *minimax.CLAIMS,
+    *orthogonalization.CLAIMS,
+    *schedules.CLAIMS,
+)
 TABLE: dict[str, Claim] = {claim.label: claim for claim in _CLAIMS}
 
 

@@ -154,7 +154,7 @@ polar_forward_bound = Theorem(
     cases=_candidates,
     broken=lambda t: dataclasses.replace(t, rhs=lambda c: [np.linalg.norm(c.g - c.s @ c.q) / _gap(c)]),
     mistake="without the factor 2",
-    source="ours: subtract the inner products of S Q with polar(G) - Q from those of G; [higham2008functions] for squares",
+    source="ours, from the inner products of G and S Q with polar(G) - Q; for squares [higham2008functions]",
     tolerance=1e-6,
     reason="the reference factor has an error of eps times the condition number, 1e-13, on distances from 1e-8",
 )

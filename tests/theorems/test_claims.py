@@ -29,6 +29,10 @@ EXPECTED = {
     "polar-express-cushion": "refuted",
     "dion-table": "holds",
     "cans-is-polar-express": "holds",
+    "any-set-behind-frobenius": "refuted",
+    "aol-scaling-keeps-the-polar-factor": "refuted",
+    "root-dimension-robust": "refuted",
+    "muon-five-steps-suffice": "refuted",
 }
 
 
