@@ -48,6 +48,7 @@ def newton_steps(low: float, target: float = 2.0**-51) -> tuple[NewtonStep, ...]
     >>> len(newton_steps(1e-16)), len(newton_steps(1e-3))
     (9, 6)
     """
+    low = float(low)
     steps = [NewtonStep(low**-0.5)] if excess_after(0, low) > target else []
     while excess_after(len(steps), low) > target:
         steps.append(NewtonStep((1 + excess_after(len(steps), low)) ** -0.5))

@@ -50,6 +50,7 @@ def qdwh_steps(low: float, target: float = 2.0**-53) -> tuple[Zolotarev, ...]:
     >>> len(qdwh_steps(1e-16)), len(qdwh_steps(1e-3))
     (6, 4)
     """
+    low = float(low)
     bounds = [low, *(zolotarev_image(3**k, low) for k in range(1, steps_to(low, target, 3)))]
     return tuple(halley_weights(bound).step(bound) for bound in bounds)
 

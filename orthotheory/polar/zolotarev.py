@@ -153,6 +153,7 @@ def zolotarev(t: int, low: float, high: float = 1.0) -> Zolotarev:
         raise ValueError(f"t, the number of poles, must be at least 1; got {t}.")
     if not 0 < low <= high < math.inf:
         raise ValueError(f"The interval needs 0 < low <= high; got ({low:g}, {high:g}).")
+    low, high = float(low), float(high)  # a NumPy number would stay in the memory and meet arrays of other kinds
     ratio = low / high
     if not ratio >= 1e-150:
         raise ValueError(f"low / high must be at least 1e-150, so that its square is a number; got {ratio:g}.")
@@ -171,7 +172,7 @@ def zolotarev(t: int, low: float, high: float = 1.0) -> Zolotarev:
         gain=gain / high,
         residues=tuple(a * high**2 for a in residues),
         poles=tuple(p * high**2 for p in poles),
-        input_interval=(float(low), float(high)),
+        input_interval=(low, high),
     )
 
 

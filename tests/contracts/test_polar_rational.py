@@ -231,6 +231,14 @@ def test_the_units_of_the_interval_only_scale_the_argument():
     assert hash(one) == hash(Zolotarev(one.gain, one.residues, one.poles, one.input_interval))
 
 
+def test_numpy_numbers_do_not_stay_in_the_memory():
+    low = np.float64(0.123456)
+    numbers = [zolotarev(2, low).gain, *zolotarev(2, low).poles, zolotarev(2, low).input_interval[0]]
+    numbers += [newton_steps(low)[0].weight, qdwh_steps(low)[0].gain, qdwh_steps(low)[1].poles[0]]
+    numbers += [two_steps(low, EPS)[1].residues[0], two_steps(low, EPS)[0].input_interval[0]]
+    assert all(type(number) is float for number in numbers)
+
+
 def test_no_odd_rational_function_of_the_type_that_was_tried_is_better():
     step = zolotarev(2, 1e-3).centred()
     rng = np.random.default_rng(0)
