@@ -15,6 +15,8 @@ from fractions import Fraction
 from math import inf, lcm, nextafter
 from typing import Any
 
+from .lower_bound import cells
+from .minimax import check_interval
 from .schedule import Interval, Schedule
 
 Ball = Any  # flint.arb
@@ -158,6 +160,37 @@ def prove_schedule(schedule: Schedule, *, slack: float = 1e-12, precision: int =
             f"it claims {schedule.output_interval}. Rebuild it with `with_image`."
         )
     return proof
+
+
+def prove_error_bound(inner_degree: int, low: float, high: float = 1.0, *, precision: int = 256) -> float:
+    """Return `lower_bound.error_bound` proven in ball arithmetic, rounded down.
+
+    No polynomial h of this degree has max |1 - x h(x^2)| on [low, high] below it. low and high are taken exactly as the
+    floats they are. About 0.1 s.
+
+    >>> prove_error_bound(827, 1e-3) > 0.1  # so that degree 2 * 827 + 1 does not reach an error of 0.1
+    True
+    """
+    flint = _flint()
+    low, high = check_interval(low, high)
+    if inner_degree < 1 or low == high:
+        raise ValueError(f"The bound is for degrees of at least 1 and low < high; got {inner_degree}, [{low}, {high}].")
+    with flint.ctx.workprec(precision):
+        n, ratio = flint.arb(inner_degree), flint.arb(low) / flint.arb(high)
+        b, half = (1 - ratio) / (1 + ratio), (1 - ratio**2) / 2
+        # the weights, from the zeros of U_N + b U_{N-1} in closed form: cosh(eta) = A / B
+        slope = (2 * n + 1) * b
+        eta = ((n + 1 + n * b**2) / slope).acosh()
+        up, same = (n + 1) * eta, n * eta
+        logarithmic = ((n + 1) * up.cosh() - b * n * same.cosh()) / (up.sinh() - b * same.sinh()) - eta.coth()
+        weights = (1 + b) * logarithmic / (slope * eta.sinh())
+        weights += 1 / (2 * (n + 1 + b * n)) + 1 / (2 * ratio * (n + 1 - b * n))
+        integral, last = flint.arb(0), flint.arb(0)
+        for v in map(flint.arb, cells(low / high)[1:].tolist()):
+            xi = (1 + (ratio**2 + v**2) / half).acosh()
+            integral += (v - last) / (xi.sinh() * (((n + 1) * xi).sinh() - b * (n * xi).sinh()))
+            last = v
+        return _down((2 * integral / (flint.arb.pi() * half * weights)).lower())
 
 
 def _flint() -> Any:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from orthotheory.polar.degrees import DEGREES, best_degrees, frontier, inner_products
 from orthotheory.polar.lower_bound import error_bound, smallest_degree
 from orthotheory.polar.minimax import compose, optimal_step
+from orthotheory.polar.proof import prove_error_bound
 
 TARGETS = (1e-1, 1e-2, 1e-4, 1e-8)
 SETS = {"cubic": (3,), "quintic": (5,), "up to 9": (3, 5, 7, 9), "up to 17": DEGREES}
@@ -240,6 +241,19 @@ def test_the_degrees_from_a_thousandth_need_as_many_products_as_is_printed():
     assert max(u / b.products for u, b in zip(used, bounds, strict=True)) <= 1.34
 
 
+@pytest.mark.parametrize(("inner_degree", "low"), [(1, 0.3), (16, 0.1), (827, 1e-3), (8380, 1e-3), (3, 1e-12)])
+def test_the_bound_in_float64_is_the_one_in_ball_arithmetic(inner_degree, low):
+    proven = prove_error_bound(inner_degree, low)
+    assert proven == pytest.approx(error_bound(inner_degree, low), rel=1e-11)
+    if inner_degree <= 16:
+        assert proven < optimal_step(2 * inner_degree + 1, low).error
+
+
+@pytest.mark.parametrize("error", TARGETS)
+def test_the_excluded_degrees_are_excluded_with_certainty(error):
+    assert prove_error_bound(smallest_degree(1e-3, error=error).inner_degree - 1, 1e-3) > error
+
+
 def test_the_asymptotic_size_is_no_bound():
     n, low = 20, 0.1
     size = (1 - low) / math.sqrt(math.pi * low * n) * ((1 - low) / (1 + low)) ** n
@@ -272,6 +286,8 @@ def test_the_bound_shrinks_with_the_degree_and_scales_with_the_interval():
     [
         (lambda: error_bound(0, 0.1), "inner_degree must be at least 1"),
         (lambda: error_bound(3, 0.0), "0 < low <= high"),
+        (lambda: prove_error_bound(0, 0.1), "degrees of at least 1 and low < high"),
+        (lambda: prove_error_bound(3, 0.5, 0.5), "degrees of at least 1 and low < high"),
         (lambda: smallest_degree(0.1, error=1.5), r"error must lie in \(0, 1\)"),
     ],
 )
