@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,15 @@ def _norm_routine(dtype: np.dtype) -> Any:
     kind, full = (ctypes.c_float, "slansy") if dtype.char == "f" else (ctypes.c_double, "dlansy")
     capsule = cython_lapack.__pyx_capi__[full]
     return ctypes.CFUNCTYPE(kind)(_POINTER(capsule, _NAME(capsule)))
+
+
+@functools.cache
+def _dot_routine(dtype: np.dtype) -> Any:
+    from scipy.linalg import cython_blas
+
+    full = {"f": "dsdot", "d": "ddot"}[dtype.char]
+    capsule = cython_blas.__pyx_capi__[full]
+    return ctypes.CFUNCTYPE(ctypes.c_double)(_POINTER(capsule, _NAME(capsule)))
 
 
 @functools.cache
@@ -98,21 +108,43 @@ def symm(alpha: float, a: Block, b: Block, beta: float, c: Block, side: str = "L
     )  # fmt: skip
 
 
+def recurrence(a: Block, vectors: Sequence[np.ndarray]) -> tuple[Callable, Callable, Callable, Callable]:
+    """Bind the operations of a three-term recurrence to a symmetric matrix and vectors that are named by index.
+
+    Returns matvec(i, j): v_j <- A v_i; dot(i, j), accumulated in double precision; axpy(c, i, j): v_j <- c v_i + v_j;
+    scal(c, i). Binding once halves the time of a step of a few microseconds of arithmetic.
+    """
+    upper, size, one, lead = _letter("U"), _integer(a.shape[0]), _integer(1), _leading(a)
+    unit, zero, matrix = _number(1.0, a), _number(0.0, a), _data(a)
+    data = [_data(v) for v in vectors]
+    number = (ctypes.c_float if a.dtype.char == "f" else ctypes.c_double)(0.0)
+    scalar = ctypes.byref(number)
+    symv, inner, add, times = (_routine("symv", a.dtype), _dot_routine(a.dtype),
+                               _routine("axpy", a.dtype), _routine("scal", a.dtype))  # fmt: skip
+
+    def matvec(i: int, j: int) -> None:
+        symv(upper, size, unit, matrix, lead, data[i], one, zero, data[j], one)
+
+    def dot(i: int, j: int) -> float:
+        return inner(size, data[i], one, data[j], one)
+
+    def axpy(c: float, i: int, j: int) -> None:
+        number.value = c
+        add(size, scalar, data[i], one, data[j], one)
+
+    def scal(c: float, i: int) -> None:
+        number.value = c
+        times(size, scalar, data[i], one)
+
+    return matvec, dot, axpy, scal
+
+
 def symv(a: Block, x: np.ndarray, y: np.ndarray) -> None:
     """Y <- A x for the symmetric A whose upper triangle is given."""
     one = _integer(1)
     _routine("symv", a.dtype)(
         _letter("U"), _integer(a.shape[0]), _number(1.0, a), _data(a), _leading(a), _data(x), one, _number(0.0, a),
         _data(y), one,
-    )  # fmt: skip
-
-
-def gemv(a: Block, x: np.ndarray, y: np.ndarray, turn: str = "N") -> None:
-    """Y <- op(A) x."""
-    one = _integer(1)
-    _routine("gemv", a.dtype)(
-        _letter(turn), _integer(a.shape[0]), _integer(a.shape[1]), _number(1.0, a), _data(a), _leading(a), _data(x),
-        one, _number(0.0, a), _data(y), one,
     )  # fmt: skip
 
 
@@ -134,6 +166,18 @@ def scal(alpha: float, x: Block) -> None:
     """X <- alpha X for a whole array."""
     if alpha != 1.0:
         _routine("scal", x.dtype)(_integer(x.size), _number(alpha, x), _data(x), _integer(1))
+
+
+def trsv(a: Block, x: np.ndarray, turn: str = "N") -> None:
+    """X <- op(U)^-1 x for the upper triangular U."""
+    _routine("trsv", a.dtype)(
+        _letter("U"), _letter(turn), _letter("N"), _integer(a.shape[0]), _data(a), _leading(a), _data(x), _integer(1)
+    )
+
+
+def dot(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the inner product of two vectors, accumulated in double precision."""
+    return _dot_routine(x.dtype)(_integer(x.size), _data(x), _integer(1), _data(y), _integer(1))
 
 
 def _factor(name: str, a: Block, *options: str) -> int:

@@ -1,7 +1,7 @@
 """Evaluating one step or a block of steps on the Gram matrix: few products, or Cholesky inverses.
 
 A step maps X to F X with F = h(R), R = X X^H. For an odd polynomial p(s) = s h(s^2), h has half its degree; for
-s -> gain s (1 + sum_j a_j / (s^2 + c_j)), h(R) = gain (I + sum_j a_j (R + c_j I)^-1).
+s -> s (b_0 + b_1 s^2 + sum_j a_j / (s^2 + c_j)), h(R) = b_0 I + b_1 R + sum_j a_j (R + c_j I)^-1.
 
 Products for h of degree q: Paterson and Stockmeyer (0, 1, 2, 2, 3, 3 for q = 1 to 6), Sastre's three for q = 8.
 """
@@ -15,12 +15,13 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from .newton import NewtonStep
+from .rational import Rational
 from .schedule import critical_points
 from .symmetric import Operations, Symmetric
 from .zolotarev import Zolotarev
 
 Polynomial = tuple[float, ...]  # odd coefficients, lowest first
-Step = Polynomial | Zolotarev | NewtonStep
+Step = Polynomial | Zolotarev | Rational | NewtonStep
 
 
 def block(ops: Operations, gram: Symmetric, steps: Sequence[Step], scale: float = 1.0) -> Symmetric:
@@ -59,8 +60,8 @@ def factor(ops: Operations, gram: Symmetric, step: Step, scale: float = 1.0) -> 
     """Return F = h(R / scale^2) / scale for one step, R the given Gram matrix, which is used up."""
     if isinstance(step, NewtonStep):
         raise ValueError("A Newton step works on X itself and cannot share a Gram matrix: give it a block of its own.")
-    if isinstance(step, Zolotarev):
-        total = rational(ops, gram, step, scale)
+    if isinstance(step, Zolotarev | Rational):
+        total = by_inverses(ops, gram, step, scale)
     elif len(step) in (3, 5) and step[-1]:
         return by_squares(ops, gram, scaled(step, scale))
     elif len(step) == 9 and (scheme := sastre(step)):
@@ -78,12 +79,16 @@ def scaled(step: Polynomial, scale: float) -> Polynomial:
     return tuple(math.ldexp(c / mantissa**k, -exponent * k) for c, k in zip(step, powers, strict=True))
 
 
-def rational(ops: Operations, gram: Symmetric, step: Zolotarev, scale: float = 1.0) -> Symmetric:
-    """Return gain (I + sum_j a_j (R + c_j I)^-1) by one Cholesky inverse a pole."""
+def by_inverses(ops: Operations, gram: Symmetric, step: Zolotarev | Rational, scale: float = 1.0) -> Symmetric:
+    """Return (b_0 I + b_1 R + sum_j a_j (R + c_j I)^-1)(R / scale^2) / scale by one Cholesky inverse a pole."""
     unit = scale * scale
+    if isinstance(step, Zolotarev):
+        b0, b1, residues = step.gain, 0.0, [step.gain * a for a in step.residues]
+    else:
+        (b0, b1), residues = step.coefficients, list(step.residues)
     inverses = [ops.inverse(gram, c * unit) for c in step.poles]
-    gain = step.gain / scale
-    total = ops.combine(gain, [(gain * a * unit, p) for a, p in zip(step.residues, inverses, strict=True)])
+    terms = [(a * unit / scale, p) for a, p in zip(residues, inverses, strict=True)]
+    total = ops.combine(b0 / scale, [*terms, *([(b1 / unit / scale, gram)] if b1 else [])])
     ops.free(*inverses)
     return total
 
