@@ -26,6 +26,7 @@ class PreciseStep:
     Parameters
     ----------
     interval : (low, high)
+        Where it is optimal.
     coefficients : tuple
         Lowest degree first.
     error, floor : mpf
