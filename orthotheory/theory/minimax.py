@@ -194,7 +194,7 @@ published_error_bound = Theorem(
     cases=_chains,
     broken=lambda t: dataclasses.replace(t, rhs=lambda chain: published_bound(chain, 2.0)),
     mistake="twice the exponent",
-    source="attributed to [amsel2025polar], not re-read; it follows from greedy-composition, as classical steps obey it",
+    source="attributed to [amsel2025polar], not re-read; follows from greedy-composition, as classical steps obey it",
     reason="rounding; the bound is loose by orders of magnitude from the second step on",
 )
 
