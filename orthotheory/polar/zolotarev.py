@@ -266,7 +266,7 @@ def zolo_pd(g: Array, *, low: float | None = None) -> Array:
     -----
     t <= 8 poles, as few as two steps allow; poles below 0.01 are inverted by QR, because the Gram matrix would lose
     half the digits there. The t terms are independent. A last Newton-Schulz step removes what t = 8 leaves (5e-16 at
-    low = 1e-16) and the roundings of the sum. Cost: 2 t QR or Gram solutions (2 to 4 products each) [M count], after
+    low = 1e-16) and the roundings of the sum. Cost: 2 t QR or Gram solutions (2 to 4 products each), after
     the QR and the inverse that all algorithms here begin with [nakatsukasa2016computing].
     """
 

@@ -19,7 +19,14 @@ from orthotheory.names import UnknownName
 from orthotheory.polar import polar_factor
 from orthotheory.polar.algorithms import ALGORITHMS
 from orthotheory.polar.gram import gram_eigen
-from orthotheory.polar.jacobi import _tournament, jacobi, off_square, orthogonalize_columns, rotate_hermitian
+from orthotheory.polar.jacobi import (
+    _tournament,
+    hermitian_sweep,
+    jacobi,
+    off_square,
+    orthogonalize_columns,
+    rotate_hermitian,
+)
 from orthotheory.polar.newton import newton
 from orthotheory.polar.qdwh import qdwh, qdwh_steps
 from orthotheory.polar.reduction import operator_norm_bound, spectrum_bounds, through_square
@@ -114,8 +121,10 @@ def test_float32_at_condition_1e3_stays_within_the_floor_of_the_dtype(xp, name):
     g, expected = with_factor(np.geomspace(1, 1e-3, 64), 64, 64, 2)
     p = to_host(ALGORITHMS[name](xp.asarray(g, dtype="float32"))) if name != "jacobi-random" else jacobi(np.float32(g))
     assert p.dtype == np.float32
-    # rounding the input moves the factor by |dG| / (2 s_min), |dG| about eps sqrt(n) / 4; the algorithms double that
-    assert np.linalg.norm(p - expected, 2) <= np.finfo(np.float32).eps * np.sqrt(64) * 1e3 / 4
+    # rounding the input moves the factor by |dG| / (2 s_min), here 2e-6; an orthogonal reduction and the iteration add
+    # as much again, a few thousand rotations more
+    share = 1 if "jacobi" in name else 1 / 8
+    assert np.linalg.norm(p - expected, 2) <= share * np.finfo(np.float32).eps * 1e3
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -350,6 +359,19 @@ def test_a_two_sided_rotation_annihilates_its_pivot_keeps_the_eigenvalues_and_re
     np.testing.assert_allclose(np.linalg.eigvalsh(rotated), np.linalg.eigvalsh(a), atol=1e-13)
     removed = to_host(off_square(xp.asarray(a))) - off_square(rotated)
     np.testing.assert_allclose(removed, 2 * np.abs(a[index, p, q]) ** 2, atol=1e-12)
+
+
+@pytest.mark.parametrize("pivots", ["cyclic", "random"])
+def test_sweeps_diagonalize_and_keep_the_eigenvalues(xp, pivots):
+    a = generic((2, 4, 4), 16, "complex128")
+    a = a + np.conj(np.swapaxes(a, -1, -2))
+    b = xp.asarray(a)
+    for seed in range(40 if pivots == "random" else 8):
+        b = hermitian_sweep(b, pivots=pivots, rng=seed)
+    b = to_host(b)
+    assert off_square(b).max() < 1e-20
+    diagonal = np.sort(np.diagonal(b, axis1=-2, axis2=-1).real, axis=-1)
+    np.testing.assert_allclose(diagonal, np.linalg.eigvalsh(a), atol=1e-12)
 
 
 # The Gram matrix

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from orthotheory import theory
-from orthotheory.polar.jacobi import off_square, rotate_hermitian
+from orthotheory.polar.jacobi import hermitian_sweep, off_square
 from orthotheory.polar.newton import newton_steps
 from orthotheory.polar.zolotarev import zolotarev, zolotarev_error, zolotarev_image
 from orthotheory.theory.contract import AssumptionFails, check
-from orthotheory.theory.pivots import all_pivots, mean_after_one_rotation
+from orthotheory.theory.pivots import mean_after_one_rotation
 from orthotheory.theory.rational import THEOREMS, at_once, composed, halley_recursion, newton_images
 
 EPS = float(np.finfo(float).eps)
@@ -27,12 +27,8 @@ def symmetric(trials: int, n: int, rng: np.random.Generator) -> np.ndarray:
 def test_a_sweep_of_random_rotations_contracts_by_one_over_e_on_average():
     n, trials, rng = 16, 400, np.random.default_rng(0)
     a = symmetric(trials, n, rng)
-    start, pairs = off_square(a), all_pivots(n)
-    for _ in range(len(pairs)):
-        p, q = pairs[rng.integers(len(pairs), size=trials)].T
-        a = rotate_hermitian(a, p, q)
-    contraction = off_square(a) / start
-    expected = (1 - 2 / (n * (n - 1))) ** len(pairs)
+    contraction = off_square(hermitian_sweep(a, rng=rng)) / off_square(a)
+    expected = (1 - 2 / (n * (n - 1))) ** (n * (n - 1) // 2)
     assert round(expected, 3) == 0.366
     assert expected == pytest.approx(np.exp(-1), rel=5e-3)
     deviation = contraction.std(ddof=1) / np.sqrt(trials)
@@ -41,12 +37,8 @@ def test_a_sweep_of_random_rotations_contracts_by_one_over_e_on_average():
 
 
 def test_a_cyclic_sweep_contracts_more_than_a_random_one():
-    n, rng = 16, np.random.default_rng(1)
-    a = symmetric(20, n, rng)
-    start = off_square(a)
-    for p, q in all_pivots(n):
-        a = rotate_hermitian(a, np.full(20, p), np.full(20, q))
-    contraction = off_square(a) / start
+    a = symmetric(20, 16, np.random.default_rng(1))
+    contraction = off_square(hermitian_sweep(a, pivots="cyclic")) / off_square(a)
     assert contraction.max() < np.exp(-1)
     assert contraction.mean() < 0.3
 
