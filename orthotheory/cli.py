@@ -10,10 +10,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from .names import UnknownName, closest
-from .options import JOBS, JSON, ROOT, Option, RunSchema, names_option, parse, peek, size_option
+from .options import JOBS, JSON, REQUIRED, ROOT, Option, RunSchema, names_option, parse, peek, size_option
 from .version import __version__
 
 LEDGER_COLUMNS = ("label", "kind", "verdict", "measured", "bound", "control")
@@ -190,6 +190,45 @@ def reproduce_command(arguments: list[str]) -> int:
     return 0 if all(_sound(row) for row in rows["theorems"] + rows["claims"]) else 1
 
 
+def plan_command(arguments: list[str]) -> int:
+    """Plan how to orthogonalize matrices of a shape: the cheapest steps, the alternatives, and the lower bound."""
+    from .polar.planner import FAMILIES, alternatives, product_bound
+
+    options = [
+        Option("rows", int, REQUIRED, "rows of the matrices", positional=True),
+        Option("columns", int, REQUIRED, "columns of the matrices", positional=True),
+        Option("dtype", Literal["float32", "float64"], "float32", "precision of the matrices"),
+        Option("accuracy", float | None, None, "wanted distance to the polar factor in the spectral norm"),
+        Option("efficiency", float | None, None, "wanted <G, X> / (|X|_2 |G|_*) instead, e.g. 0.98"),
+        Option("low", float | None, None, "smallest over largest singular value (1e-3; a Gaussian spectrum)"),
+        Option("costs", Literal["counts", "measured"], "counts", "operation counts, or what this machine needs"),
+        Option("families", tuple[str, ...], (), f"only some kinds of steps: {', '.join(FAMILIES)}"),
+        JSON,
+    ]
+    o = parse(options, arguments, "plan", _help_of(plan_command))
+    if o.accuracy is None and o.efficiency is None:
+        raise ValueError("Say what is wanted: --accuracy 1e-2, or --efficiency 0.98.")
+    interval = None if o.low is None else (o.low, 1.0)
+    plans = alternatives((o.rows, o.columns), o.dtype, accuracy=o.accuracy, efficiency=o.efficiency, interval=interval,
+                         costs=o.costs, families=o.families or None)  # fmt: skip
+    best = plans[0]
+    rows = [_row(plan.name, plan.costs.source, "plan", plan.reason, **plan.row()) for plan in plans]
+    bound = product_bound(plans, o.accuracy)
+    if o.json:
+        _print_json({"plans": rows, "bound": {**bound._asdict(), "best": bound.best and bound.best.name}})
+        return 0
+    spectrum = "a Gaussian spectrum" if best.efficiency else f"singular values in [{best.interval[0]:.3g}, 1]"
+    wanted = f"accuracy {o.accuracy:g}" if o.accuracy else f"efficiency {o.efficiency:g}"
+    print(f"{o.rows} x {o.columns} in {o.dtype}, {wanted}, {spectrum} after division by sigma_1")
+    print(f"costs in products of n x n matrices, n = {min(o.rows, o.columns)}: {best.costs.source}\n")
+    columns = ["label", "cost", "seconds", "efficiency", "error", "exact error", "precision", "verdict"]
+    columns = [c for c in columns if rows[0][c] is not None]
+    _print_rows(rows, False, columns, {"label": "plan", "verdict": "why"})
+    print("\nDegrees of polynomials, z with its number of poles, n for Newton; | forms a new Gram matrix.")
+    print(bound)
+    return 0
+
+
 def doctor_command(arguments: list[str]) -> int:
     """Say what works on this machine and what would make more of it work."""
     from .doctor import examine
@@ -209,6 +248,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "claims": claims_command,
     "figures": figures_command,
     "reproduce": reproduce_command,
+    "plan": plan_command,
     "doctor": doctor_command,
 }
 

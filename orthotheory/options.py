@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal, NamedTuple, get_origin, get_type_hin
 Size = Literal["smoke", "paper"]
 
 
+REQUIRED = object()  # the default of an option that has none
+
+
 class Option(NamedTuple):
     """One option: its name, what it takes, its default and a line of help."""
 
@@ -43,7 +46,8 @@ def parse(options: Sequence[Option], arguments: list[str], command: str, descrip
     fields = []
     for o in options:
         marks = (tyro.conf.Positional,) if o.positional else ()
-        fields.append((o.name, Annotated[(o.kind, tyro.conf.arg(help=o.help), *marks)], o.default))
+        default = tyro.MISSING if o.default is REQUIRED else o.default
+        fields.append((o.name, Annotated[(o.kind, tyro.conf.arg(help=o.help), *marks)], default))
     schema = dataclasses.make_dataclass(command.capitalize(), fields, frozen=True)
     return tyro.cli(schema, args=arguments, prog=f"orthotheory {command}", description=description)
 

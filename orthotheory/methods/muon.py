@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from .. import norms
 from ..arrays import Array, Scalar
 from ..names import closest
-from ..polar import MUON_JORDAN, MUON_TORCH, Plan, check_plan, polar_factor
+from ..polar import MUON_JORDAN, MUON_TORCH, AnyPlan, check_plan, polar_factor
 from .contract import Card, Method, decay, ema, heavy_ball, zeros_like
 
 # Shape factors s(m, n) on the orthogonalized direction; m rows are outputs, n columns inputs.
@@ -27,7 +27,7 @@ class FrontEnd(NamedTuple):
 
     accumulate: Callable[[Array, Array, Scalar], Array]
     look_ahead: Callable[[Array, Array, Scalar], Array]
-    plan: Plan
+    plan: AnyPlan
     shape_factor: str
 
 
@@ -56,7 +56,7 @@ class Muon(Method):
         Orthogonalize the look-ahead D instead of M.
     variant : "jordan", "torch" or "moonlight"
         Sets the accumulation, the plan and the shape factor unless they are given.
-    plan : str, Schedule or None
+    plan : str, Schedule, Plan, Adaptive or None
         How the polar factor is computed; None takes the five quintic steps that the variant ships.
     shape_factor : str or None
         A key of `SHAPE_FACTORS`; None takes the variant's.
@@ -84,7 +84,7 @@ class Muon(Method):
     nesterov: bool = True
     weight_decay: Scalar = 0.0
     variant: Literal["jordan", "torch", "moonlight"] = "jordan"
-    plan: Plan | None = None
+    plan: AnyPlan | None = None
     shape_factor: str | None = None
 
     class State(NamedTuple):

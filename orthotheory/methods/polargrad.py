@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from .. import norms
 from ..arrays import Array, Scalar, inner
 from ..names import closest
-from ..polar import Plan, check_plan, polar_factor
+from ..polar import AnyPlan, check_plan, polar_factor
 from .contract import Card, Method, decay, ema, zeros_like
 
 
@@ -27,7 +27,7 @@ class PolarGrad(Method):
         Inverse smoothness: on a function L-smooth in the spectral norm lr = 1 / L descends.
     variant : "momentum-first" or "polar-first"
         What is averaged: gradients (default) or polar factors.
-    plan : str or Schedule
+    plan : str, Schedule, Plan or Adaptive
         How the polar factor is computed.
     """
 
@@ -46,7 +46,7 @@ class PolarGrad(Method):
     momentum: Scalar = 0.95
     weight_decay: Scalar = 0.0
     variant: Literal["momentum-first", "polar-first"] = "momentum-first"
-    plan: Plan = "exact"
+    plan: AnyPlan = "exact"
 
     class State(NamedTuple):
         """The average gradient, or the average polar factor."""

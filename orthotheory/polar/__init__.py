@@ -1,10 +1,15 @@
-"""The polar factor U V^T of a matrix: exact, or by a frozen polynomial schedule."""
+"""The polar factor U V^T of a matrix: by an algorithm, a published schedule, or a plan made for it."""
 
 from __future__ import annotations
 
-from ..arrays import Array, array_namespace, check_matrix, magnitude
+from typing import Protocol, runtime_checkable
+
+from ..arrays import Array, check_matrix
 from ..names import closest
+from .algorithms import ALGORITHMS
 from .express import POLAR_EXPRESS, POLAR_EXPRESS_5, POLAR_EXPRESS_DION, polar_express
+from .plan import Plan
+from .planner import alternatives, plan_for
 from .presets import PRESETS
 from .schedule import (
     MUON_JORDAN,
@@ -16,7 +21,7 @@ from .schedule import (
     Schedule,
     newton_schulz,
 )
-from .svd import ThinSVD, svd_of_moderate, thin_svd
+from .svd import ThinSVD, thin_svd
 
 SCHEDULES: dict[str, Schedule] = {
     schedule.name: schedule
@@ -32,35 +37,46 @@ SCHEDULES: dict[str, Schedule] = {
         *PRESETS,
     )
 }
-Plan = str | Schedule
+
+
+@runtime_checkable
+class Applicable(Protocol):
+    """What orthogonalizes matrices: a `Schedule`, a `Plan`, an `Adaptive` choice, or one's own."""
+
+    def apply(self, g: Array) -> Array:
+        """Return the orthogonalized matrices."""
+
+
+AnyPlan = str | Applicable
 
 
 def names() -> list[str]:
-    """Return the names of plans that `polar_factor` knows."""
-    return ["exact", *SCHEDULES]
+    """Return the names of algorithms and schedules that `polar_factor` knows."""
+    return [*ALGORITHMS, *SCHEDULES]
 
 
-def check_plan(plan: Plan) -> None:
-    """Refuse what is neither "exact", the name of a schedule nor a `Schedule`."""
-    if not isinstance(plan, Schedule):
+def check_plan(plan: AnyPlan) -> None:
+    """Refuse what is neither a name in `names()` nor applicable."""
+    if not isinstance(plan, Applicable):
         closest(plan, dict.fromkeys(names()), "plan")
 
 
-def polar_factor(g: Array, plan: Plan = "exact") -> Array:
+def polar_factor(g: Array, plan: AnyPlan = "exact") -> Array:
     """Return the polar factor U V^T over the nonzero singular values of each matrix, without any scaling.
 
     Parameters
     ----------
     g : array (..., m, n)
         Real or complex, tall, wide or square.
-    plan : str or Schedule
-        "exact" (thin SVD), the name of a schedule, or a `Schedule`.
+    plan : str, Schedule, Plan or Adaptive
+        "exact" (thin SVD) or the name of another algorithm or schedule (`names()`); a `Schedule`; what `plan_for` made;
+        an `Adaptive` accuracy or efficiency.
 
     Returns
     -------
     array (..., m, n)
-        Singular values 1 where g has nonzero ones and 0 elsewhere; polar(0) = 0. A schedule returns them in
-        its output interval instead, if those of g / |g|_F lie in its input interval.
+        Singular values 1 where g has nonzero ones and 0 elsewhere; polar(0) = 0. A schedule or a plan returns them
+        in its output interval instead, if those of the normalized matrix lie in its input interval.
 
     Raises
     ------
@@ -82,18 +98,14 @@ def polar_factor(g: Array, plan: Plan = "exact") -> Array:
            [ 0., -1.]])
     """
     check_matrix(g, "polar_factor", complex_allowed=True)
-    if isinstance(plan, Schedule):
-        return plan.apply(g)
-    if plan != "exact":
-        check_plan(plan)
-        return SCHEDULES[plan].apply(g)
-    size = magnitude(g)
-    u, s, vh = svd_of_moderate(size.normalize(g))
-    rank = array_namespace(s).astype(s > 0, s.dtype)
-    return (u * rank[..., None, :]) @ vh + size.nan()
+    if isinstance(plan, str) and plan in ALGORITHMS:
+        return ALGORITHMS[plan](g)
+    check_plan(plan)
+    return (SCHEDULES[plan] if isinstance(plan, str) else plan).apply(g)
 
 
 __all__ = [
+    "ALGORITHMS",
     "MUON_JORDAN",
     "MUON_QUINTIC",
     "MUON_TORCH",
@@ -103,13 +115,16 @@ __all__ = [
     "POLAR_EXPRESS_5",
     "POLAR_EXPRESS_DION",
     "SCHEDULES",
+    "AnyPlan",
     "Normalization",
     "Plan",
     "Schedule",
     "ThinSVD",
+    "alternatives",
     "check_plan",
     "names",
     "newton_schulz",
+    "plan_for",
     "polar_express",
     "polar_factor",
     "thin_svd",

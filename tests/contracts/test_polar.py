@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from orthotheory.arrays import device_of, dtype_name, to_host
 from orthotheory.names import UnknownName
 from orthotheory.polar import (
+    ALGORITHMS,
     MUON_JORDAN,
     MUON_QUINTIC,
     MUON_TORCH,
@@ -86,7 +87,7 @@ def steepest(name) -> float:
 
 
 def sensitivity(name, g) -> float:
-    return np.linalg.cond(g).max() if name == "exact" else steepest(name)
+    return np.linalg.cond(g).max() if name in ALGORITHMS else steepest(name)
 
 
 def test_the_sensitivity_of_the_sets_for_accuracy_is_their_gain_at_zero():
@@ -299,7 +300,7 @@ def test_the_output_interval_is_the_image_of_the_input_interval(schedule):
 
 
 def is_scaling(name) -> bool:
-    return name == "exact" or SCHEDULES[name].normalization.is_scaling
+    return name in ALGORITHMS or SCHEDULES[name].normalization.is_scaling
 
 
 def aol_scaled(g):
