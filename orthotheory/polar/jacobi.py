@@ -182,6 +182,7 @@ def rotate_hermitian(a: Array, p: Array, q: Array) -> Array:
     Notes
     -----
     The sum of squares off the diagonal, `off_square`, falls by exactly 2 |a_pq|^2 (theorem `jacobi-random-pivot`).
+    A pivot that is below the normal range next to the largest entry is left as it is.
     Cost: O(n^3) for clarity, by products with J.
 
     >>> import numpy as np
@@ -191,6 +192,8 @@ def rotate_hermitian(a: Array, p: Array, q: Array) -> Array:
     """
     check_matrix(a, "rotate_hermitian", complex_allowed=True)
     xp, device = array_namespace(a), device_of(a)
+    scale = magnitude(a)
+    a = scale.normalize(a)
     index = xp.arange(a.shape[-1], device=device)
     e_p, e_q = (
         xp.astype(index == xp.asarray(i, device=device)[..., None], a.dtype)[..., None] for i in (p, q)
@@ -198,11 +201,11 @@ def rotate_hermitian(a: Array, p: Array, q: Array) -> Array:
     entry = {(i, j): adjoint(x) @ a @ y for i, x in enumerate((e_p, e_q)) for j, y in enumerate((e_p, e_q))}
     alpha, beta = ((xp.real(entry[i, i]) if is_complex(a) else entry[i, i]) for i in (0, 1))
     gamma = entry[0, 1]
-    c, s, phase = rotation(alpha, beta, gamma, xp.abs(gamma) > 0)
+    c, s, phase = rotation(alpha, beta, gamma, xp.abs(gamma) >= float(xp.finfo(a.dtype).smallest_normal))
     eye = xp.eye(a.shape[-1], dtype=a.dtype, device=device)
     new_p, new_q = c * e_p - s * phase * e_q, s * e_p + c * phase * e_q
     j = eye - e_p @ e_p.mT - e_q @ e_q.mT + new_p @ e_p.mT + new_q @ e_q.mT
-    return adjoint(j) @ a @ j
+    return scale.scale * (adjoint(j) @ a @ j) + scale.nan()
 
 
 def hermitian_sweep(a: Array, *, pivots: str = "random", rng: np.random.Generator | int = 0) -> Array:
