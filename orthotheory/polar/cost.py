@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..storage import DamagedFile, digest, machine, read_json, write_json
-from .degrees import inner_products
+from .exchange import half_degree
 
 SIDES = (64, 128, 256, 512, 1024)  # where machines are measured; the nearest one speaks for a matrix
 
@@ -80,6 +80,19 @@ class CostModel:
 
 PLAIN = CostModel(symmetric=1.0, source="operation counts, every product in full")
 COUNTS = CostModel()
+
+
+def inner_products(degree: int) -> int:
+    """Return P, the products of n x n matrices that form h(R), deg h = q, for a polynomial step of degree 2q + 1.
+
+    min over s of (s - 1) + (ceil(q / s) - 1) by [paterson1973number]; 3 for q = 8 by [sastre2018efficient]. The
+    product R = X X^T itself is not counted, nor that of h(R) with X.
+
+    >>> [inner_products(d) for d in (3, 5, 7, 9, 13, 17, 33)]
+    [0, 1, 2, 2, 3, 3, 6]
+    """
+    q = half_degree(degree)
+    return 3 if q == 8 else min(s - 1 + -(-q // s) - 1 for s in range(1, q + 1))
 
 
 def measured(shape: tuple[int, int], dtype: str = "float64", *, folder: Path | None = None) -> CostModel:

@@ -244,14 +244,14 @@ class ProductBound(NamedTuple):
     """What every plan of products alone must pay, proven, beside the best one found."""
 
     degree: int
-    inner_products: int
+    products: int
     cost: float
     best: Plan | None
 
     def __str__(self) -> str:
         found = "" if self.best is None else f"; the best one here costs {self.best.cost:.3g} ({self.best.name})"
         return (
-            f"Products alone, no inverses, need degree {self.degree}, so {self.inner_products} inner products, "
+            f"Products alone, no inverses, need degree {self.degree}, so {self.products} products, "
             f"cost {self.cost:.3g} (proven){found}."
         )
 
@@ -259,13 +259,13 @@ class ProductBound(NamedTuple):
 def product_bound(plans: Sequence[Plan], error: float | None = None) -> ProductBound:
     """Return the lower bound for what `plans` reach, or for an error on the interval of the first.
 
-    M products of n x n matrices form polynomials of degree at most 2^M in the Gram matrix, and none below a certain
-    degree reaches the error (`lower_bound.smallest_degree`). One Gram matrix and one product with X come on top.
+    No polynomial below a certain degree reaches the error (`lower_bound.smallest_degree`), and T products form at most
+    degree 2^T, in whatever blocks. The first of them is a Gram matrix, the last has the shape of X, and none of the
+    others is cheaper than a symmetric n x n product.
     """
     plan = plans[0]
-    error = plan.exact_error if error is None else error
-    bound = smallest_degree(plan.interval[0], error=error)
-    aspect = max(plan.shape) / min(plan.shape)
-    least = aspect * (1 + plan.costs.symmetric) + plan.costs.symmetric * bound.inner_products
+    bound = smallest_degree(plan.interval[0], error=plan.exact_error if error is None else error)
+    aspect, s = max(plan.shape) / min(plan.shape), plan.costs.symmetric
+    least = aspect * (1 + s) + s * max(0, bound.products - 2)
     polynomial = (p for p in plans if all(isinstance(step, tuple) for step in p.steps))
-    return ProductBound(bound.degree, bound.inner_products, least, next(polynomial, None))
+    return ProductBound(bound.degree, bound.products, least, next(polynomial, None))

@@ -36,8 +36,8 @@ def predicted_error(trial: Trial, exact: float, shape: tuple[int, int], limit: f
     The larger of `exact`, its error in exact arithmetic, and what a probe of the same short side up to `PROBE` and of
     aspect ratio up to 4 shows; beyond that side what rounding adds grows with the square root. The rounding of the
     probe itself counts: no algorithm avoids it. Blocks that lose more than `LOSS` times what the direct iteration of
-    the same steps loses break down on other draws, and count as broken. Where a probe of side `SIEVE` already exceeds the
-    limit, its error is returned.
+    the same steps loses break down on other draws, and count as broken. Where a probe of side `SIEVE` already exceeds
+    the limit, its error is returned.
     """
     aspect = min(max(shape) / min(shape), 4.0)
     side = min(shape)

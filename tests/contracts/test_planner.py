@@ -11,8 +11,9 @@ from conftest import rotation
 from orthotheory.arrays import to_host
 from orthotheory.names import UnknownName
 from orthotheory.polar import MUON_QUINTIC, Normalization, polar_factor
-from orthotheory.polar.cost import COUNTS, PLAIN, SIDES, CostModel, measure, measured
+from orthotheory.polar.cost import COUNTS, PLAIN, SIDES, CostModel, inner_products, measure, measured
 from orthotheory.polar.gaussian import marchenko_pastur
+from orthotheory.polar.lower_bound import smallest_degree
 from orthotheory.polar.plan import Plan, image, value
 from orthotheory.polar.planner import (
     FAMILIES,
@@ -347,18 +348,24 @@ def test_only_the_precisions_that_blas_has_are_measured():
 
 
 def test_the_bound_on_products_is_below_the_best_plan_and_within_the_known_factor():
-    """Reference section 8: plans of one block use 14, 17, 18, 20 products at aspect 1, the bound is 10, 11, 12, 14."""
+    """In one block 14, 17, 18, 20 inner products are used (reference section 8); 10, 11, 12, 14 are needed (proven)."""
     for target, used, needed in zip(TARGETS, (14, 17, 18, 20), (10, 11, 12, 14), strict=True):
         cost, blocks, reached = least(1e-3, target, 1, COUNTS, DEGREES, 1)
         products = round((cost - 1.5) / 0.5)
         assert (products, blocks) == (used, 1)
-        plans = alternatives((8, 8), accuracy=target, families=["degree up to 17"])
+        assert smallest_degree(1e-3, error=target).inner_products == needed
+        assert 1.40 <= products / needed <= 1.56
+        plans = alternatives((8, 8), accuracy=target, normalization=EXACT, families=["degree up to 17"])
         bound = product_bound(plans, target)
-        assert bound.inner_products == needed
-        assert 1.40 <= products / bound.inner_products <= 1.56
-        assert bound.cost <= plans[0].cost
-        assert str(needed) in str(bound)
+        assert bound.products == needed + 1  # of any kind, in any blocks: one fewer than R, the inner ones and h(R) X
+        assert 1 < plans[0].cost / bound.cost < 1.6
+        assert f"{bound.products} products" in str(bound)
         assert reached.error <= target
+
+
+@pytest.mark.parametrize(("degree", "products"), [(3, 0), (5, 1), (7, 2), (9, 2), (13, 3), (17, 3), (33, 6)])
+def test_a_polynomial_step_takes_the_stated_products(degree, products):
+    assert inner_products(degree) == products
 
 
 def test_the_floor_is_the_polar_factor_of_the_rounded_input():
