@@ -4,6 +4,7 @@ import numpy as np
 
 from orthotheory.plotting import COLORS, Figure
 from orthotheory.polar import SCHEDULES
+from orthotheory.polar.lint import peak_and_fixed_point
 from orthotheory.polar.minimax import compose
 from orthotheory.polar.proof import prove, prove_schedule
 from orthotheory.polar.schedule import with_image
@@ -43,6 +44,8 @@ def data(size):
     out["flip"] = s[np.argmax(aol < 0)]
     six = prove(compose((5,) * 6, LOW).coefficients, LOW)
     out["six quintics"] = np.array([six.optimum[0], six.errors[-1]])
+    _, peak, fixed = peak_and_fixed_point(SCHEDULES["root-2048x2048"].coefficients[0])
+    out["ROOT"] = np.array([peak, fixed])
     return out
 
 
@@ -74,6 +77,8 @@ def numbers(data):
         "flip": float(data["flip"]),
         "least of the AOL set": float(bands["AOL set, 4 quintics"][0]),
         "error of five optimal": float(1 - bands["optimal, 5 quintics"][0]),
+        "ROOT peak": f"{data['ROOT'][0]:.5f}",
+        "ROOT fixed point": f"{data['ROOT'][1]:.5f}",
         # proven, in units of 1e-4 and rounded outward
         "six quintics reach": f"{np.ceil(1e12 * reached) / 1e8:.8f}",
         "six quintics at best": f"{np.floor(1e12 * lowest) / 1e8:.8f}",
