@@ -80,17 +80,15 @@ def scaled(step: Polynomial, scale: float) -> Polynomial:
 
 
 def by_inverses(ops: Operations, gram: Symmetric, step: Zolotarev | Rational, scale: float = 1.0) -> Symmetric:
-    """Return (b_0 I + b_1 R + sum_j a_j (R + c_j I)^-1)(R / scale^2) / scale by one Cholesky inverse a pole."""
+    """Return (b_0 I + b_1 R + b_2 R^2 + sum_j a_j (R + c_j I)^-1)(R / scale^2) / scale, a Cholesky inverse a pole."""
     unit = scale * scale
-    if isinstance(step, Zolotarev):
-        b0, b1, residues = step.gain, 0.0, [step.gain * a for a in step.residues]
-    else:
-        (b0, b1), residues = step.coefficients, list(step.residues)
+    gain = step.gain if isinstance(step, Zolotarev) else 1.0
+    b = (gain, 0.0) if isinstance(step, Zolotarev) else step.coefficients
     inverses = [ops.inverse(gram, c * unit) for c in step.poles]
-    terms = [(a * unit / scale, p) for a, p in zip(residues, inverses, strict=True)]
-    total = ops.combine(b0 / scale, [*terms, *([(b1 / unit / scale, gram)] if b1 else [])])
+    terms = [(gain * a * unit / scale, p) for a, p in zip(step.residues, inverses, strict=True)]
+    total = ops.combine(b[0] / scale, [*terms, *([(b[1] / unit / scale, gram)] if b[1] else [])])
     ops.free(*inverses)
-    return total
+    return ops.product(gram, gram, b[2] / unit**2 / scale, 1.0, total) if len(b) == 3 else total
 
 
 def by_squares(ops: Operations, gram: Symmetric, h: Polynomial) -> Symmetric:

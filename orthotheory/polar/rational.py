@@ -1,12 +1,12 @@
-r"""Odd rational functions with a cubic term: on the Gram side they cost what Zolotarev's cost and reach further.
+r"""Odd rational functions with a polynomial part: on the Gram side a cubic term costs nothing.
 
 A rational step with t poles forms F = gain (I + sum_j a_j (R + c_j I)^-1) from R = X X^H. Adding a multiple of R to F
-costs no product, so the natural family is
+costs no product, and a multiple of R^2 one, so the natural families are
 
-    p(s) = s (b_0 + b_1 s^2 + sum_j a_j / (s^2 + c_j)),      type (2 t + 3, 2 t),
+    p(s) = s (b_0 + b_1 s^2 + ... + sum_j a_j / (s^2 + c_j)),      type (2 t + d, 2 t), d = 3 or 5,
 
-of which Zolotarev's functions, type (2 t + 1, 2 t), are the case b_1 = 0. Here: the best approximation of 1 in it, by
-exchange; it equioscillates at 2 t + 3 points. The construction is ours; nothing of it is in [nakatsukasa2016computing].
+of which Zolotarev's functions, type (2 t + 1, 2 t), are the case d = 1. Here: the best approximation of 1 among them,
+by exchange; it equioscillates at 2 t + (d + 3) / 2 points. The construction is ours, not [nakatsukasa2016computing]'s.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from .zolotarev import zolotarev
 
 @dataclass(frozen=True)
 class Rational:
-    """The odd rational step s -> s (b_0 + b_1 s^2 + sum_j a_j / (s^2 + c_j)), made by `rational`.
+    """The odd rational step s -> s (b_0 + b_1 s^2 + ... + sum_j a_j / (s^2 + c_j)), made by `rational`.
 
     Parameters
     ----------
-    coefficients : (b_0, b_1)
+    coefficients : (b_0, b_1) or (b_0, b_1, b_2)
+        Of the polynomial part, lowest first.
     residues, poles : tuples of t floats
         a_j and c_j > 0, in units of the squared singular values.
     input_interval : (low, high)
         Where it is the best approximation of 1, with the image (1 - E, 1 + E).
     """
 
-    coefficients: tuple[float, float]
+    coefficients: tuple[float, ...]
     residues: tuple[float, ...]
     poles: tuple[float, ...]
     input_interval: Interval
@@ -43,25 +44,23 @@ class Rational:
     def __call__(self, s: Array) -> Array:
         """Map singular values."""
         t = s * s
-        b0, b1 = self.coefficients
-        return s * (b0 + b1 * t + sum(a / (t + c) for a, c in zip(self.residues, self.poles, strict=True)))
+        total = sum(a / (t + c) for a, c in zip(self.residues, self.poles, strict=True))
+        return s * (total + sum(b * t**i for i, b in enumerate(self.coefficients)))
 
-    def slope(self, s: Array) -> Array:
-        """Return the derivative."""
-        t = s * s
-        b0, b1 = self.coefficients
-        terms = zip(self.residues, self.poles, strict=True)
-        return b0 + 3 * b1 * t + sum(a * (c - t) / (t + c) ** 2 for a, c in terms)
+    @property
+    def degree(self) -> int:
+        """Degree of the polynomial part, as an odd polynomial."""
+        return 2 * len(self.coefficients) - 1
 
     @property
     def extremes(self) -> tuple[float, ...]:
         """The positive zeros of the derivative, ascending."""
-        b0, b1 = self.coefficients
-        poles = [np.polynomial.Polynomial([c, 1.0]) for c in self.poles]
-        total = np.polynomial.Polynomial([b0, 3 * b1]) * math.prod((p * p for p in poles), start=1.0)
+        squares = [np.polynomial.Polynomial([c, 1.0]) ** 2 for c in self.poles]
+        slope = np.polynomial.Polynomial([(2 * i + 1) * b for i, b in enumerate(self.coefficients)])
+        total = math.prod(squares, start=slope)
         for j, (a, c) in enumerate(zip(self.residues, self.poles, strict=True)):
-            others = math.prod((p * p for i, p in enumerate(poles) if i != j), start=1.0)
-            total = total + np.polynomial.Polynomial([a * c, -a]) * others
+            others = (square for i, square in enumerate(squares) if i != j)
+            total = total + math.prod(others, start=np.polynomial.Polynomial([a * c, -a]))
         roots = total.roots()
         real = roots[np.abs(roots.imag) <= 1e-9 * np.abs(roots)].real
         return tuple(sorted(math.sqrt(t) for t in real if t > 0))
@@ -80,88 +79,92 @@ class Rational:
 
 
 @functools.lru_cache(maxsize=4096)
-def rational(t: int, low: float, high: float = 1.0) -> Rational:
-    """Build the best approximation of 1 on [low, high] with t poles and a cubic term.
+def rational(t: int, low: float, high: float = 1.0, *, degree: int = 3) -> Rational:
+    """Build the best approximation of 1 on [low, high] with t poles and a polynomial part.
+
+    Parameters
+    ----------
+    t : int
+        Number of poles, at least 1.
+    low, high : float
+        Singular values, 0 < low < high.
+    degree : 3 or 5
+        Of the polynomial part.
 
     Raises
     ------
     ValueError
-        Where t < 1, the interval is empty, or so wide or narrow that double precision cannot level the error.
+        Where t < 1, the degree is another, the interval is empty, or the exchange does not settle: the interval is so
+        narrow that double precision cannot level the error.
 
     Notes
     -----
-    Exchange from the Zolotarev function with one pole more, whose last pole is sent to infinity. Memoized.
+    Exchange from the Zolotarev function with one pole more, whose last pole is expanded around infinity. Memoized;
+    some milliseconds otherwise.
 
     >>> step = rational(1, 0.1)
-    >>> bool(step.error < 0.6 * zolotarev(1, 0.1).centred().error)
+    >>> bool(step.error < 0.5 * zolotarev(1, 0.1).centred().error)
     True
     """
-    if t < 1:
-        raise ValueError(f"t, the number of poles, must be at least 1; got {t}.")
+    if t < 1 or degree not in (3, 5):
+        raise ValueError(f"A step needs at least 1 pole and degree 3 or 5; got {t} poles and degree {degree}.")
     if not 0 < low < high < math.inf:
         raise ValueError(f"The interval needs 0 < low < high; got ({low:g}, {high:g}).")
-    theta, reference = _start(t, low / high)
+    ends = low / high, 1.0
+    q = (degree + 1) // 2
+    theta, reference = _start(t, q, ends[0])
     for _ in range(60):
-        theta = _level(theta, reference, t)
-        step = _step(theta, t, (low / high, 1.0))
-        ends = step.input_interval
+        theta = _level(theta, reference, q)
+        step = _step(theta, q, ends)
         inside = [x for x in step.extremes if ends[0] < x < ends[1]]
-        if len(inside) != 2 * t + 1:
-            raise ValueError(f"No best step with {t} poles and a cubic term was found on ({low:g}, {high:g}).")
-        moved = np.array([ends[0], *inside, ends[1]])
-        errors = np.abs(1 - step(moved))
+        if len(inside) != len(reference) - 2:
+            break
+        reference = np.array([ends[0], *inside, ends[1]])
+        errors = np.abs(1 - step(reference))
         if errors.max() - errors.min() <= 1e-9 * errors.max() + 1e-14:
             return Rational(
-                coefficients=(step.coefficients[0] / high, step.coefficients[1] / high**3),
+                coefficients=tuple(b / high ** (2 * i + 1) for i, b in enumerate(step.coefficients)),
                 residues=tuple(a * high for a in step.residues),
                 poles=tuple(c * high**2 for c in step.poles),
                 input_interval=(float(low), float(high)),
             )
-        reference = moved
-    raise ValueError(f"The exchange for {t} poles and a cubic term did not settle on ({low:g}, {high:g}).")
+    raise ValueError(f"The exchange for {t} poles and degree {degree} did not settle on ({low:g}, {high:g}).")
 
 
-def _start(t: int, low: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return parameters (b_0, b_1, a_j, log c_j, E) and a reference to start from."""
+def _start(t: int, q: int, low: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return parameters (b_i, a_j, log c_j, E) and a reference to start from."""
     z = zolotarev(t + 1, low).centred()
-    last = int(np.argmax(z.poles))
-    a, c = (z.gain * z.residues[last], z.poles[last])
-    rest = [j for j in range(t + 1) if j != last]
-    theta = np.array([
-        z.gain + a / c, -a / c**2, *(z.gain * z.residues[j] for j in rest),
-        *(math.log(z.poles[j]) for j in rest), 1 - z(low),
-    ])  # fmt: skip
+    order = np.argsort(z.poles)
+    a, c = z.gain * np.array(z.residues)[order], np.array(z.poles)[order]
+    b = a[-1] / c[-1] * (-1 / c[-1]) ** np.arange(q)
+    b[0] += z.gain
+    theta = np.concatenate([b, a[:-1], np.log(c[:-1]), [1 - z(low)]])
     points = np.array([low, *z.extremes, 1.0])
-    return theta, np.delete(points, -2)
+    return theta, points if q == 3 else np.delete(points, -2)
 
 
-def _step(theta: np.ndarray, t: int, interval: Interval) -> Rational:
-    b0, b1, *rest = theta[:-1].tolist()
-    return Rational((b0, b1), tuple(rest[:t]), tuple(math.exp(c) for c in rest[t:]), interval)
+def _step(theta: np.ndarray, q: int, interval: Interval) -> Rational:
+    t = (len(theta) - 1 - q) // 2
+    values = theta.tolist()
+    return Rational(tuple(values[:q]), tuple(values[q : q + t]), tuple(map(math.exp, values[q + t : -1])), interval)
 
 
-def _level(theta: np.ndarray, x: np.ndarray, t: int) -> np.ndarray:
+def _level(theta: np.ndarray, x: np.ndarray, q: int) -> np.ndarray:
     """Solve p(x_i) + (-1)^i E = 1 by damped Newton steps."""
+    t = (len(theta) - 1 - q) // 2
     signs = (-1.0) ** np.arange(len(x))
-    squares = x * x
-
-    def residual(theta):
-        with np.errstate(over="ignore"):
-            return _step(theta, t, (0, 1))(x) + signs * theta[-1] - 1
-
-    f = residual(theta)
+    powers = x[:, None] ** (2 * np.arange(q) + 1)
+    f = _step(theta, q, (0.0, 1.0))(x) + signs * theta[-1] - 1
     for _ in range(50):
-        a, c = theta[2 : 2 + t], np.exp(theta[2 + t : 2 + 2 * t])
-        inverse = 1 / (squares[:, None] + c)
-        jacobian = np.column_stack(
-            [x, x**3, x[:, None] * inverse, -x[:, None] * a * c * inverse**2, signs]
-        )
-        change = np.linalg.solve(jacobian, -f)
-        length = min(1.0, 1.0 / max(1e-300, np.abs(change[2 + t : 2 + 2 * t]).max()))
+        a, c = theta[q : q + t], np.exp(theta[q + t : -1])
+        inverse = 1 / (x[:, None] ** 2 + c)
+        rows = np.column_stack([powers, x[:, None] * inverse, -x[:, None] * a * c * inverse**2, signs])
+        change = np.linalg.solve(rows, -f)
+        length = min(1.0, 1.0 / max(1e-300, np.abs(change[q + t : -1]).max()))  # poles move by a factor e at most
         while length > 1e-4:
             trial = theta + length * change
-            g = residual(trial)
-            if np.all(np.isfinite(g)) and np.abs(g).max() < np.abs(f).max() * (1 - 0.1 * length) + 1e-15:
+            g = _step(trial, q, (0.0, 1.0))(x) + signs * trial[-1] - 1
+            if np.abs(g).max() < np.abs(f).max() * (1 - 0.1 * length) + 1e-15:
                 break
             length /= 2
         else:
