@@ -223,7 +223,7 @@ def planned_efficiency(plan: Schedule, g: Array, x: Array) -> Array:
 
         |G|_* <= <G, X> / a + m tau max_{0 <= s <= u} s (1 - p(s) / a),        |X|_2 <= max |p| on [0, u].
 
-    The best of 64 values of a is taken; p may be any map, increasing or not. The maximum is bounded from the exact
+    The best of 128 values of a is taken; p may be any map, increasing or not. The maximum is bounded from the exact
     images of 4000 cells. An X that ascends gets -1; with AOL, which is no scaling, the bound is NaN.
     Cost: one inner product and the normalization.
 
@@ -242,11 +242,12 @@ def planned_efficiency(plan: Schedule, g: Array, x: Array) -> Array:
 
 @functools.lru_cache(maxsize=64)
 def deficit(plan: Schedule, top: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return 64 values a, upper bounds of max_{0 <= s <= top} s (1 - p(s) / a) for each, and max |p| on [0, top]."""
+    """Return 128 values a, upper bounds of max_{0 <= s <= top} s (1 - p(s) / a) for each, and max |p| on [0, top]."""
     edges = np.concatenate([[0.0], np.geomspace(1e-8 * top, top, 4001)])
     low, high = image(plan.coefficients, edges[:-1], edges[1:])
     highest = max(float(high.max()), -float(low.min()))
-    a = np.geomspace(1e-2, 1.0, 65)[1:] * highest
+    short = np.sort(np.concatenate([np.geomspace(1e-7, 1e-2, 64), np.linspace(0.01, 0.99, 65)[1:]]))
+    a = highest * (1 - short)
     worst = (edges[1:] * np.maximum(0.0, 1 - low / a[:, None])).max(axis=1)
     return a, worst, highest
 

@@ -172,7 +172,7 @@ class Update:
 
 
 def efficiency_bounds(case: Update, deficits: float = 1.0) -> np.ndarray:
-    """Return <G, X> / a + m tau max s (1 - p(s) / a) for 64 values of a; `deficits` scales the second term."""
+    """Return <G, X> / a + m tau max s (1 - p(s) / a) for 128 values of a; `deficits` scales the second term."""
     x = case.plan.apply(case.g)
     tau = np.linalg.norm(case.g) / np.linalg.norm(case.plan.normalization(case.g))
     a, worst, _ = deficit(case.plan, case.plan.normalization.top * (1 + 1e-12))
@@ -205,7 +205,7 @@ lmo_efficiency = Theorem(
     ),
     assumes=(Assumption("the singular values of G / tau lie in [0, u]", _in_range),),
     kind="upper",
-    lhs=lambda case: np.full(64, nuclear(case.g)),
+    lhs=lambda case: np.full(128, nuclear(case.g)),
     rhs=efficiency_bounds,
     cases=_updates,
     broken=lambda t: dataclasses.replace(t, rhs=lambda case: efficiency_bounds(case, 0.0)),

@@ -11,6 +11,7 @@ from conftest import hard_matrices, rotation
 from orthotheory.arrays import device_of, dtype_name, to_host
 from orthotheory.polar import MUON_QUINTIC, POLAR_EXPRESS, SCHEDULES, Normalization, polar_factor
 from orthotheory.polar.certificate import Certificate, certify, deficit, orthogonality, planned_efficiency
+from orthotheory.polar.minimax import compose
 
 EPS = np.finfo(float).eps
 FIELDS = list(Certificate.__dataclass_fields__)
@@ -361,3 +362,20 @@ def test_aol_scaling_gets_no_planned_bound():
 def test_what_cannot_be_certified_is_refused(g, x, options, error, message):
     with pytest.raises(error, match=message):
         certify(g, x, **options)
+
+
+@pytest.mark.parametrize(("low", "steps"), [(1e-2, 4), (1e-3, 5), (1e-3, 6)])
+@pytest.mark.parametrize("shape", [(128, 128), (128, 512)], ids=["square", "wide"])
+def test_the_planned_bound_is_sharper_than_the_one_that_gives_up_all_small_singular_values(low, steps, shape):
+    """(1 - E) / (1 + E) (1 - m l tau / |G|_*) counts every singular value as lost below l; ours only what p leaves."""
+    composition = compose((5,) * steps, low)
+    schedule, error = composition.schedule("minimax"), composition.error
+    g = np.random.default_rng(14).standard_normal(shape)
+    s = np.linalg.svd(g, compute_uv=False)
+    x = schedule.apply(g)
+    true = (g * x).sum() / np.linalg.norm(x, 2) / s.sum()
+    coarse = (1 - error) / (1 + error) * (1 - shape[0] * low * np.linalg.norm(g) / s.sum())
+    ours = float(planned_efficiency(schedule, g, x))
+    assert coarse < ours <= true
+    if low == 1e-2:
+        assert true - ours < 0.3 * (true - coarse)

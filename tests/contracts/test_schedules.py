@@ -9,6 +9,7 @@ import pytest
 
 from orthotheory.arrays import to_host
 from orthotheory.polar import MUON_QUINTIC, NEWTON_SCHULZ_CUBIC, POLAR_EXPRESS, PRESETS, SCHEDULES, Normalization
+from orthotheory.polar.minimax import compose
 from orthotheory.polar.presets import ROOT_ROWS, polar_express_raw, root
 from orthotheory.polar.schedule import image, is_increasing, odd_value
 
@@ -220,3 +221,65 @@ def test_a_map_increases_up_to_its_first_turning_point():
 def test_the_image_of_an_interval_below_zero_uses_both_turning_points():
     step = ((1.5, -0.5),)
     assert image(step, -1.5, 1.4) == pytest.approx((-1.0, 1.0))
+
+
+# Where the numbers come from
+
+
+@pytest.mark.parametrize("schedule", [s for s in SCHEDULES.values() if s.generation], ids=lambda s: s.name)
+def test_the_generation_parameters_reproduce_the_table(schedule):
+    """The composition with those parameters, then the division, then the decimals that were printed."""
+    made = schedule.generation
+    composed = compose(made.degrees, made.low, cushion=made.cushion, safety=made.safety).coefficients
+    for row, own in zip(schedule.coefficients, composed, strict=False):
+        expected = [c / made.shrink ** (2 * i + 1) for i, c in enumerate(own)]
+        if made.decimals is None:
+            # the published digits carry the errors of the authors' exchange algorithm, 1e-10 of a coefficient
+            np.testing.assert_allclose(row, expected, rtol=1e-9)
+        else:
+            np.testing.assert_allclose(row, expected, atol=0.5 * 10.0**-made.decimals * (1 + 1e-6))
+    assert len(composed) <= schedule.steps
+
+
+def test_with_the_cushion_of_the_published_comment_another_table_comes_out():
+    first = compose((5,) * 5, 1e-3, cushion=0.02).coefficients[0]
+    assert first[0] == pytest.approx(8.319686, abs=1e-6)
+    assert polar_express_raw(5).coefficients[0][0] == pytest.approx(8.287212, abs=1e-6)
+
+
+# Sets tuned to shapes against designs for the interval of the shape
+
+
+def gaussian(aspect, side=1024):
+    """Singular values over the Frobenius norm of a 2048-row Gaussian matrix, from a smaller draw of the same aspect."""
+    g = np.random.default_rng(3).standard_normal((side, round(side * aspect)))
+    return np.sqrt(np.maximum(np.linalg.eigvalsh(g @ g.T), 0)) / np.sqrt(side * aspect) / np.sqrt(2048)
+
+
+ROOT_ERRORS = {  # aspect: shape, rms and largest |1 - y| after five steps of ROOT's set, and of Muon's
+    1: ((2048, 2048), (0.197, 0.995), (0.223, 0.996)),
+    1.5: ((2048, 3072), (0.128, 0.235), (0.183, 0.318)),
+    4: ((2048, 8192), (0.039, 0.068), (0.185, 0.318)),
+    8: ((2048, 16384), (0.064, 0.116), (0.207, 0.318)),
+}
+
+
+@pytest.mark.parametrize("aspect", ROOT_ERRORS)
+def test_the_errors_of_roots_sets_on_gaussian_spectra_are_the_surveys(aspect):
+    shape, own, muon = ROOT_ERRORS[aspect]
+    s = gaussian(aspect, 256 if aspect > 1 else 512)
+    for schedule, (rms, largest) in ((root(shape), own), (MUON_QUINTIC, muon)):
+        error = np.abs(1 - schedule.singular_value_map(s))
+        # one draw against another: the least singular value of a square matrix is random, the rest move by per cents
+        assert np.sqrt(np.mean(error**2)) == pytest.approx(rms, rel=0.03)
+        assert error.max() == pytest.approx(largest, rel=0.02)
+
+
+@pytest.mark.parametrize(("aspect", "error"), [(4, 4.2e-4), (8, 1.5e-5)])
+def test_two_minimax_steps_for_the_interval_of_the_shape_beat_five_tuned_ones(aspect, error):
+    """With the true edges of the Marchenko-Pastur law, 1 -+ aspect^(-1/2)."""
+    edge = aspect**-0.5
+    found = compose((5, 5), (1 - edge) / (1 + edge)).error
+    assert found == pytest.approx(error, rel=0.1)  # the survey took the edges of its draw
+    five_tuned = np.abs(1 - root(ROOT_ERRORS[aspect][0]).singular_value_map(gaussian(aspect, 128))).max()
+    assert found < five_tuned / 100
