@@ -214,6 +214,7 @@ def plan_table() -> str:
     """Return the least costs from [1e-3, 1] by family, aspect ratio and blocks, with the proven lower bound."""
     lines = []
     for aspect in (1, 4):
+        lines += ["\\addlinespace\n"] * (aspect > 1)
         for target in TARGETS:
             costs = [
                 cheapest_cost(target, aspect, family, blocks)[0]
@@ -233,7 +234,8 @@ def plan_table() -> str:
         f" & & {' & '.join(groups)} & & \\multicolumn{{2}}{{c}}{{bound}} & \\\\\n"
         f"aspect & error & {kinds} & Zolotarev & cost & degree & degrees of the best \\\\\n"
     )
-    return _table("rr" + "r" * (head.split("\n")[1].count("&") - 2) + "l", head, lines)
+    gap = "@{\\hspace{1.2em}}"
+    return _table("rr" + "".join(gap + "r" * len(f) for f in FORMS.values()) + f"{gap}r{gap}rr{gap}l", head, lines)
 
 
 def plan_numbers() -> dict[tuple[str, str], float]:

@@ -215,7 +215,7 @@ polynomial_lower_bound = Theorem(
     label="polynomial-lower-bound",
     title="What no odd polynomial of a degree can do",
     statement=r"\max_{[l,1]}|1-xh(x^2)|\ge\frac{\frac1\pi\int_0^\infty|\omega(-s)|^{-1}s^{-1/2}ds}"
-    r"{\sum_i1/(x_i|\omega'(x_i^2)|)}\quad\text{for }\deg h\le N,\quad"
+    r"{\sum_i1/(x_i|\omega'(x_i^2)|)}\quad\text{for }\deg h\le N,\quad\allowbreak "
     r"\omega(t)=(\tau^2-1)(U_N(\tau)+\beta U_{N-1}(\tau)),\ \omega(x_i^2)=0,"
     r"\ \tau=\tfrac{2t-1-l^2}{1-l^2},\ \beta=\tfrac{1-l}{1+l}",
     assumes=(Assumption("the degree is odd and at least 3", lambda c: c[0] % 2 == 1 and c[0] >= 3),),
