@@ -134,7 +134,7 @@ class Adaptive:
             top = POLYNOMIAL_MARGIN * float(lanczos(ops, gram).top)
             if self.interval is None:
                 kappa = condition(ops, gram, top)
-                if 16 * kappa * max(x.shape) * float(np.finfo(precision).eps) < 1:
+                if 2 * kappa * max(x.shape) * float(np.finfo(precision).eps) < 1:
                     choice = by_interval(_bucket(0.5 / kappa), self.accuracy, single, costs, aspect)
             choice = choice and choice._replace(scale=top)
         if choice is None:
@@ -262,12 +262,13 @@ def _bucket(low: float) -> float:
 def by_interval(low: float, accuracy: float, single: bool, costs: CostModel, aspect: float) -> Choice | None:
     """Return the cheapest steps from [low, 1] to within `accuracy` of one, by a shortest path over intervals.
 
-    A rational step is allowed where its rounding error, ROUNDING u / (smallest pole), stays below the accuracy or
-    eight times the error u / low that rounding the input makes; for float32 the first Gram side may be float64.
-    Newton steps come first (float64). None where nothing arrives.
+    A rational step is allowed where its rounding error, ROUNDING u / (smallest pole), stays below half the accuracy.
+    Where rounding the input alone may spoil the accuracy, by u / low, eight times that is allowed: orthogonality and
+    the backward error are still reached. For float32 the first Gram side may be float64; Newton steps, in float64
+    only, come first. None where nothing arrives.
     """
     unit = 2.0**-24 if single else 2.0**-53
-    allowed = max(accuracy / 2, 8 * unit / low)
+    allowed = accuracy / 2 if accuracy > unit / low else 8 * unit / low
     setup = 2 * aspect * costs.factorization if aspect > 1 else 0.0
     kinds = [*SINGLE] if single else [NEWTON, *SINGLE]
     serial = itertools.count()

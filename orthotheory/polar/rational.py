@@ -19,7 +19,9 @@ import numpy as np
 
 from ..arrays import Array
 from .schedule import Interval
-from .zolotarev import zolotarev
+from .zolotarev import zolotarev, zolotarev_error
+
+NARROW = 1e-5
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ def rational(t: int, low: float, high: float = 1.0, *, degree: int = 3) -> Ratio
     Raises
     ------
     ValueError
-        Where t < 1, the degree is another, the interval is empty, or the exchange does not settle: the interval is so
-        narrow that double precision cannot level the error.
+        Where t < 1, the degree is another, the interval is empty, or so narrow that the Zolotarev step of t poles has
+        an error below 1e-5: the problem is then too ill-conditioned for double precision, and the step not needed.
 
     Notes
     -----
@@ -111,6 +113,8 @@ def rational(t: int, low: float, high: float = 1.0, *, degree: int = 3) -> Ratio
     if not 0 < low < high < math.inf:
         raise ValueError(f"The interval needs 0 < low < high; got ({low:g}, {high:g}).")
     ends = low / high, 1.0
+    if zolotarev_error(2 * t + 1, ends[0]) < 2 * NARROW:
+        raise ValueError(f"({low:g}, {high:g}) is so narrow that a Zolotarev step of {t} poles is within {NARROW:g}.")
     q = (degree + 1) // 2
     theta, reference = _start(t, q, ends[0])
     for _ in range(60):
