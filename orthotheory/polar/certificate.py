@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays import Array, Magnitude, array_namespace, check_matrix, device_of, dtype_name, magnitude
+from .newton import NewtonStep
+from .normalization import Normalization
+from .plan import Plan, Step
 from .schedule import Schedule, image
 
 ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
@@ -86,15 +89,18 @@ class Certificate:
         return text + ("; limited by the rounding of the input" if bool(self.limited) else "")
 
 
-def certify(g: Array, x: Array, *, plan: Schedule | None = None, input_precision: str | None = None) -> Certificate:
+def certify(
+    g: Array, x: Array, *, plan: Schedule | Plan | None = None, input_precision: str | None = None
+) -> Certificate:
     """Prove bounds for x as an approximation of the polar factor of g.
 
     Parameters
     ----------
     g, x : array (..., m, n)
         The matrices and the computed factors, of one shape; real or complex.
-    plan : Schedule, optional
-        The schedule that made x: adds `planned_efficiency`, `inside` and `outside`.
+    plan : Schedule or Plan, optional
+        What made x: adds `planned_efficiency`, `inside` and `outside`, if its normalization is a proven bound of the
+        spectral norm (an estimate such as `spectrum.Lanczos` is none, AOL is no scaling) and its steps end at 0 in 0.
     input_precision : str, optional
         "bfloat16", "float16", "float32" or "float64": the precision that g was rounded to; its dtype if not given.
 
@@ -128,7 +134,7 @@ def certify(g: Array, x: Array, *, plan: Schedule | None = None, input_precision
     unit = _unit(g, input_precision)
     xp = array_namespace(g, x)
     g, x = _wide(g), _wide(x)
-    y = g if plan is None else _double(plan.normalization(g))
+    y = None if plan is None else _normalized(plan, g)
     slack = 4 * float(xp.finfo(g.dtype).eps)  # of the quotients |y|_F / |g|_F
     size_g, size_x = magnitude(g), magnitude(x)
     finite = (size_g.finite & size_x.finite)[..., 0, 0]
@@ -174,9 +180,9 @@ def certify(g: Array, x: Array, *, plan: Schedule | None = None, input_precision
     floor = xp.where(solid, 2 * rounding / xp.where(solid, 2 * smallest - rounding, xp.ones_like(norm_g)), infinite)
 
     planned, inside, outside = xp.full_like(norm_g, np.nan), zero & ~zero, zero & ~zero
-    if plan is not None and plan.normalization.is_scaling:
+    if plan is not None and y is not None:
         planned = _planned(plan, y, x * scale[..., None])
-        tau, low = _norm(y) / _positive(norm_g), plan.input_interval[0]
+        tau, low = _norm(y) / _positive(norm_g), _interval(plan)[0]
         inside = tau * smallest * (1 - slack) >= low
         outside = tau * (xp.min(xp.abs(eigenvalues), axis=-1) + allowed + residual) * (1 + slack) < low
 
@@ -216,15 +222,15 @@ def orthogonality(x: Array) -> tuple[Array, Array]:
     return rho, _distance(rho)
 
 
-def planned_efficiency(plan: Schedule, g: Array, x: Array) -> Array:
-    """Return a lower bound of <G, X> / (|X|_2 |G|_*) from what the schedule does to any singular value.
+def planned_efficiency(plan: Schedule | Plan, g: Array, x: Array) -> Array:
+    """Return a lower bound of <G, X> / (|X|_2 |G|_*) from what the plan does to any singular value.
 
     For X = p(G / tau) with sigma_1(G / tau) <= u and every a > 0 (theorem `lmo-efficiency`)
 
         |G|_* <= <G, X> / a + m tau max_{0 <= s <= u} s (1 - p(s) / a),        |X|_2 <= max |p| on [0, u].
 
     The best of 128 values of a is taken; p may be any map, increasing or not. The maximum is bounded from the exact
-    images of 4000 cells. An X that ascends gets -1; with AOL, which is no scaling, the bound is NaN.
+    images of 4000 cells. An X that ascends gets -1; where a plan's normalization is no proven bound the result is NaN.
     Cost: one inner product and the normalization.
 
     >>> from orthotheory.polar import MUON_QUINTIC
@@ -235,16 +241,17 @@ def planned_efficiency(plan: Schedule, g: Array, x: Array) -> Array:
     check_matrix(g, "planned_efficiency", complex_allowed=True)
     xp = array_namespace(g, x)
     g, x, nan = _wide(g), _wide(_double(x)), magnitude(g).nan()[..., 0, 0]
-    if not plan.normalization.is_scaling:
-        return xp.full_like(_norm(x), np.nan)
-    return _planned(plan, _double(plan.normalization(g)), x) + nan
+    y = _normalized(plan, g)
+    return xp.full_like(_norm(x), np.nan) if y is None else _planned(plan, y, x) + nan
 
 
 @functools.lru_cache(maxsize=64)
-def deficit(plan: Schedule, top: float) -> tuple[np.ndarray, np.ndarray, float]:
+def deficit(steps: tuple[Step, ...], top: float) -> tuple[np.ndarray, np.ndarray, float]:
     """Return 128 values a, upper bounds of max_{0 <= s <= top} s (1 - p(s) / a) for each, and max |p| on [0, top]."""
     edges = np.concatenate([[0.0], np.geomspace(1e-8 * top, top, 4001)])
-    low, high = image(plan.coefficients, edges[:-1], edges[1:])
+    low, high = edges[:-1], edges[1:]
+    for step in steps:
+        low, high = _images(step, low, high)
     highest = max(float(high.max()), -float(low.min()))
     short = np.sort(np.concatenate([np.geomspace(1e-7, 1e-2, 64), np.linspace(0.01, 0.99, 65)[1:]]))
     a = highest * (1 - short)
@@ -252,10 +259,40 @@ def deficit(plan: Schedule, top: float) -> tuple[np.ndarray, np.ndarray, float]:
     return a, worst, highest
 
 
-def _planned(plan: Schedule, y: Array, x: Array) -> Array:
+def _images(step: Step, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the exact images of many intervals under one step."""
+    if isinstance(step, tuple):
+        return image((step,), low, high)
+    ends = step(low), step(high)
+    bottom, top = np.minimum(*ends), np.maximum(*ends)
+    for turning in step.extremes:
+        value, inside = step(turning), (low < turning) & (turning < high)
+        bottom = np.where(inside, np.minimum(bottom, value), bottom)
+        top = np.where(inside, np.maximum(top, value), top)
+    return bottom, top
+
+
+def _steps(plan: Schedule | Plan) -> tuple[Step, ...]:
+    return plan.steps if isinstance(plan, Plan) else plan.coefficients
+
+
+def _interval(plan: Schedule | Plan) -> tuple[float, float]:
+    return plan.interval if isinstance(plan, Plan) else plan.input_interval
+
+
+def _normalized(plan: Schedule | Plan, g: Array) -> Array | None:
+    """Return G / tau in double precision, or None where the plan proves no bound for it."""
+    norm = plan.normalization
+    if not isinstance(norm, Normalization) or not norm.is_scaling:
+        return None
+    return None if any(isinstance(step, NewtonStep) for step in _steps(plan)) else _double(norm(g))
+
+
+def _planned(plan: Schedule | Plan, y: Array, x: Array) -> Array:
     xp = array_namespace(y, x)
+    assert isinstance(plan.normalization, Normalization)  # `_normalized` gave y
     m = y.shape[-2]
-    a, worst, highest = deficit(plan, plan.normalization.top * (1 + 1e-12))  # rounding of the normalization
+    a, worst, highest = deficit(_steps(plan), plan.normalization.top * (1 + 1e-12))  # rounding of the normalization
     value = _inner(y, x)
     bound = xp.stack([value / float(b) + m * float(w) for b, w in zip(a, worst, strict=True)], axis=-1)
     nuclear = xp.min(xp.where(bound > 0, bound, xp.full_like(bound, np.inf)), axis=-1)

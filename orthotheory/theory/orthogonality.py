@@ -175,7 +175,7 @@ def efficiency_bounds(case: Update, deficits: float = 1.0) -> np.ndarray:
     """Return <G, X> / a + m tau max s (1 - p(s) / a) for 128 values of a; `deficits` scales the second term."""
     x = case.plan.apply(case.g)
     tau = np.linalg.norm(case.g) / np.linalg.norm(case.plan.normalization(case.g))
-    a, worst, _ = deficit(case.plan, case.plan.normalization.top * (1 + 1e-12))
+    a, worst, _ = deficit(case.plan.coefficients, case.plan.normalization.top * (1 + 1e-12))
     return np.sum(case.g * x) / a + deficits * min(case.g.shape) * tau * worst
 
 

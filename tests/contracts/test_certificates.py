@@ -12,6 +12,9 @@ from orthotheory.arrays import device_of, dtype_name, to_host
 from orthotheory.polar import MUON_QUINTIC, POLAR_EXPRESS, SCHEDULES, Normalization, polar_factor
 from orthotheory.polar.certificate import Certificate, certify, deficit, orthogonality, planned_efficiency
 from orthotheory.polar.minimax import compose
+from orthotheory.polar.newton import NewtonStep
+from orthotheory.polar.planner import plan_for
+from orthotheory.polar.spectrum import Lanczos
 
 EPS = np.finfo(float).eps
 FIELDS = list(Certificate.__dataclass_fields__)
@@ -270,7 +273,7 @@ def test_the_planned_bound_is_tight_where_all_singular_values_are_equal():
 def test_the_deficit_bounds_the_map_on_a_fine_grid(name):
     schedule = SCHEDULES[name]
     top = schedule.normalization.top
-    a, worst, highest = deficit(schedule, top)
+    a, worst, highest = deficit(schedule.coefficients, top)
     s = np.concatenate([np.geomspace(1e-9, top, 300_001), np.linspace(1e-9, top, 300_001)])
     p = schedule.singular_value_map(s)
     assert p.max() <= highest <= p.max() * (1 + 1e-6)
@@ -379,3 +382,25 @@ def test_the_planned_bound_is_sharper_than_the_one_that_gives_up_all_small_singu
     assert coarse < ours <= true
     if low == 1e-2:
         assert true - ours < 0.3 * (true - coarse)
+
+
+@pytest.mark.parametrize("families", [["quintic"], ["with rational steps"], ["with Newton steps"]], ids=lambda f: f[0])
+@pytest.mark.parametrize("normalization", [Normalization(bound="schatten-8"), Lanczos()], ids=["bound", "estimate"])
+def test_what_a_plan_made_is_certified_against_the_plan(families, normalization):
+    """A proven bound of the spectral norm and steps with 0 -> 0 give a planned bound; an estimate or 1 / s does not."""
+    g = np.random.default_rng(15).standard_normal((24, 36))
+    plan = plan_for(g.shape, accuracy=1e-4, interval=(1e-2, 1.0), families=families, normalization=normalization)
+    x = polar_factor(g, plan)
+    c = fields(certify(g, x, plan=plan))
+    s = np.linalg.svd(g, compute_uv=False)
+    true = (g * x).sum() / np.linalg.norm(x, 2) / s.sum()
+    assert c["efficiency"] <= true
+    newton = any(isinstance(step, NewtonStep) for step in plan.steps)
+    if isinstance(normalization, Normalization) and not newton:
+        assert 0.99 < c["planned_efficiency"] <= true
+        assert c["inside"]
+        assert planned_efficiency(plan, g, x) == pytest.approx(c["planned_efficiency"], rel=1e-12)
+    else:
+        assert np.isnan(c["planned_efficiency"])
+        assert not c["inside"]
+        assert np.isnan(planned_efficiency(plan, g, x))
