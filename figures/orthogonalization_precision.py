@@ -115,7 +115,8 @@ def numbers(data):
     out = {"side": int(data["side"])}
     at = int(np.argmin(np.abs(np.log(data["condition"] / 1e3))))
     for dtype in DTYPES:
-        out |= {f"{dtype} {method}": float(e[at]) for method, e in zip(METHODS, data[dtype], strict=True)}
+        rows = zip(METHODS, data[dtype][:, at], strict=True)
+        out |= {f"{dtype} {method}": float(error) for method, error in rows if error < TOP}
     return out
 
 

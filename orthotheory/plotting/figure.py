@@ -36,7 +36,8 @@ class Figure:
     size : (float, float)
         Width and height in inches.
     numbers : function of the data
-        Named numbers for the caption and the text, printed by `\\result{name}{key}`.
+        Named numbers for the caption and the text, printed by `\\result{name}{key}` to three digits, or as they are if
+        they come as strings.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Figure:
     data: Callable[[Size], Data]
     draw: Callable[[Data, object], None]
     size: tuple[float, float] = (6.5, 2.6)
-    numbers: Callable[[Data], Mapping[str, float]] = lambda data: {}
+    numbers: Callable[[Data], Mapping[str, float | str]] = lambda data: {}
 
 
 def render(figure: Figure, data: Data, folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,20 @@ from orthotheory import theory
 from orthotheory.plotting import Figure, render
 from orthotheory.reproduce import Layout, ReproduceError, find_root, load_figures, read_data, reproduce
 from orthotheory.storage import DamagedFile, read_json
-from orthotheory.typeset import escape, number, quintic_numbers, source, typeset
+from orthotheory.typeset import (
+    COMPARED,
+    DIVERGED,
+    cheapest_cost,
+    escape,
+    number,
+    plan_numbers,
+    plan_table,
+    precision_table,
+    quintic_numbers,
+    schedule_table,
+    source,
+    typeset,
+)  # fmt: skip
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,7 +157,7 @@ def test_a_paper_figure_draws_the_same_bytes_twice_and_says_what_it_shows(name, 
         assert one.read_bytes() == two.read_bytes()
         assert one.stat().st_size > 2000
     assert set(figure.shows) <= set(theory.names()) | set(claims.names())
-    assert all(np.isfinite(v) for v in figure.numbers(data).values())
+    assert all(np.isfinite(float(v)) for v in figure.numbers(data).values())
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -208,8 +222,6 @@ def test_every_number_of_a_ledger_row_reaches_the_paper(tmp_path):
 
 
 def test_every_citation_of_cards_and_ledgers_is_in_the_bibliography():
-    import re
-
     from orthotheory import claims, methods
 
     known = set(re.findall(r"@\w+\{([^,]+),", (ROOT / "paper" / "references.bib").read_text()))
@@ -219,3 +231,45 @@ def test_every_citation_of_cards_and_ledgers_is_in_the_bibliography():
         texts += re.findall(r"\[([a-z]+(?:19|20)\d\d[a-z]+)\]", path.read_text())
     cited = {key for text in texts for key in re.findall(r"\b[a-z]+(?:19|20)\d\d[a-z]+\b", text)}
     assert cited <= known, cited - known
+
+
+def rows_of(table):
+    return [line.removesuffix("\\\\").split(" & ") for line in table.splitlines() if line.endswith("\\\\")]
+
+
+def test_the_table_of_schedules_has_a_row_for_each_and_names_the_unsafe_ones():
+    body = {row[0]: row for row in rows_of(schedule_table())[1:]}
+    assert len(body) == len(COMPARED) + 2
+    assert {name for name, row in body.items() if "(error)" in row[-1]} == {"emerging-aol", "root-2048x2048"}
+    # by a grid, independently of the exact images
+    from orthotheory.polar import SCHEDULES
+
+    s = np.geomspace(1e-2, 1, 200_001)
+    for name in ("you-6", "cubic-5", "deepseek-v4"):
+        error = np.abs(1 - SCHEDULES[name].singular_value_map(s)).max()
+        printed = re.sub(r"\\ensuremath|[{}]", "", body[name][5]).replace(r"\times10^", "e")
+        assert float(printed) == pytest.approx(error, rel=0.05)
+
+
+def test_the_table_of_plans_states_what_the_planner_says_and_no_cost_below_the_bound():
+    from orthotheory.polar import plan_for
+
+    _, *body = rows_of(plan_table())[1:]
+    assert len(body) == 8
+    for row in body:
+        polynomial, bound = [float(x) for x in row[2:11]], float(row[12])
+        assert min(polynomial) >= bound
+        assert 1.0 < min(polynomial) / bound < 1.6
+    for shape, line in (((8, 8), body[2]), ((8, 32), body[6])):  # quintics overshoot 1e-4: rounding changes nothing
+        assert plan_for(shape, accuracy=1e-4, families=["quintic"]).cost == float(line[8])
+    assert cheapest_cost(1e-2, 1, "quintic") == (12.0, "5 5 5 5 5 5")
+    assert plan_numbers()["plans", "most percent saved 4"] == 67  # reference, section 8
+
+
+def test_the_table_of_precisions_says_how_many_draws_diverged():
+    data = {"floors methods": np.array(["floor", "unsafe"]), "floors draws": np.array(5)}
+    for dtype in ("float32", "float16", "bfloat16"):
+        data[f"floors {dtype}"] = np.array([[[1e-3, 0], [np.inf, 4]], [[2e-3, 0], [DIVERGED / 4, 1]]])
+    first, second, *_ = rows_of(precision_table(data))[1:]
+    assert first[2:] == ["0.0010", "-- (4 of 5 diverged) "]
+    assert second[3].startswith("2.5 (1 of 5 diverged)")
