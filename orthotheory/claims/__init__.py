@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..names import closest
-from . import auon, convergence, cost, lion, minimax, orthogonalization, schedules
+from . import auon, convergence, cost, lion, minimax, orthogonalization, parametrizations, schedules
 from .contract import Claim, Verdict, ledger_row
 
 _CLAIMS = (
@@ -14,6 +14,7 @@ _CLAIMS = (
     *minimax.CLAIMS,
     *orthogonalization.CLAIMS,
     *schedules.CLAIMS,
+    *parametrizations.CLAIMS,
 )
 TABLE: dict[str, Claim] = {claim.label: claim for claim in _CLAIMS}
 

@@ -12,6 +12,7 @@ from .lion_k_flow import LionKFlow, lion_k_dissipation, lion_k_lyapunov, lion_k_
 from .minimax import THEOREMS as MINIMAX_THEOREMS
 from .multiplier import cycle_multiplier
 from .orthogonality import THEOREMS as ORTHOGONALITY_THEOREMS
+from .parametrizations import cayley_neumann_orthogonality
 from .pivots import jacobi_random_pivot
 from .polynomials import newton_schulz_factor
 from .rates import Exponent, fit_exponent
@@ -37,6 +38,7 @@ TABLE: dict[str, Theorem] = {
         *LION_K_THEOREMS,
         *CONSTRAINED_THEOREMS,
         *ORTHOGONALITY_THEOREMS,
+        cayley_neumann_orthogonality,
         *MINIMAX_THEOREMS,
     )
 }

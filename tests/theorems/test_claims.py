@@ -33,6 +33,8 @@ EXPECTED = {
     "aol-scaling-keeps-the-polar-factor": "refuted",
     "root-dimension-robust": "refuted",
     "muon-five-steps-suffice": "refuted",
+    "cayley-neumann-five-terms": "refuted",
+    "givens-tree-reaches-every-rotation": "refuted",
 }
 
 
