@@ -7,7 +7,9 @@ from typing import Protocol, runtime_checkable
 from ..arrays import Array, check_matrix
 from ..names import closest
 from .algorithms import ALGORITHMS
+from .certificate import Certificate, certify, planned_efficiency
 from .express import POLAR_EXPRESS, POLAR_EXPRESS_5, POLAR_EXPRESS_DION, polar_express
+from .frechet import polar_condition, polar_derivative, polar_derivative_adjoint
 from .plan import Plan
 from .planner import alternatives, plan_for
 from .presets import PRESETS
@@ -116,15 +118,21 @@ __all__ = [
     "POLAR_EXPRESS_DION",
     "SCHEDULES",
     "AnyPlan",
+    "Certificate",
     "Normalization",
     "Plan",
     "Schedule",
     "ThinSVD",
     "alternatives",
+    "certify",
     "check_plan",
     "names",
     "newton_schulz",
     "plan_for",
+    "planned_efficiency",
+    "polar_condition",
+    "polar_derivative",
+    "polar_derivative_adjoint",
     "polar_express",
     "polar_factor",
     "thin_svd",

@@ -51,8 +51,8 @@ class Format:
     def round(self, x: Array) -> Array:
         """Round to the nearest number of the format, ties to even; beyond the largest to infinity. Returns float32.
 
-        >>> FORMATS["bfloat16"].round(np.array([1.00390625, 1.01171875, 1e-41]))  # the first two are ties
-        array([1.0000000e+00, 1.0156250e+00, 1.0010177e-41], dtype=float32)
+        >>> FORMATS["bfloat16"].round(np.array([1.00390625, 1.01171875, 1e-41]))  # two ties, less than half the least
+        array([1.      , 1.015625, 0.      ], dtype=float32)
         """
         xp = array_namespace(x)
         y = xp.astype(x, xp.float64)
