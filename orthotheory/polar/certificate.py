@@ -21,6 +21,7 @@ from .schedule import Schedule, image
 
 ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
 UNIT = ROUNDOFF["float64"]  # of the certificate's own arithmetic
+DROP = 64  # a squared singular value of X below 64 (m + n) u times the largest counts as 0
 LARGEST = 1e150  # a singular value that still has a square
 
 
@@ -146,7 +147,9 @@ def certify(
     scale, huge = _factor(size_x)
     s, top = scale * root, xp.max(root, axis=-1)
     rho = xp.where(huge, np.inf + spread, xp.max(xp.abs(1 - s * s), axis=-1) + scale[..., 0] ** 2 * spread + 4 * UNIT)
-    blur = scale * xp.minimum(xp.sqrt(spread)[..., None], spread[..., None] / _positive(root)) + 4 * UNIT
+    dropped = xp.sqrt(DROP * (n + m) * UNIT * top * top + spread)[..., None]  # what a singular value of 0 may be
+    blur = xp.minimum(xp.sqrt(spread)[..., None], spread[..., None] / _positive(root))
+    blur = scale * xp.where(root > 0, blur, dropped) + 4 * UNIT
     slip = _norm(_eye(q) - q @ _adjoint(q)) + (n + 2) * UNIT * m  # how far q is from an isometry, at most
 
     product = g @ _adjoint(q)
@@ -169,7 +172,9 @@ def certify(
     direction = xp.where(exact, nothing, xp.where(proved, slip + 2 * residual / gap, infinite))
     forward = xp.where(exact, nothing, direction + uneven)
 
-    nuclear = xp.sum(xp.abs(eigenvalues), axis=-1) + m * allowed + m**0.5 * residual
+    least = xp.min(xp.where(root > 0, root, top[..., None]), axis=-1)
+    stretch = xp.sqrt(1 + spread / _positive(least * least))  # |Q|_2 at most, where X is nearly deficient
+    nuclear = stretch * (xp.sum(xp.abs(eigenvalues), axis=-1) + m * allowed) + m**0.5 * residual
     value = _inner(g, x) - m * n * UNIT * norm_g * _norm(x)
     efficiency = value / _positive(xp.sqrt(top * top + spread) * nuclear)
     ascends = xp.maximum(value / _positive(top * norm_g), -xp.ones_like(value))  # |G|_* >= |G|_F
@@ -304,7 +309,7 @@ def _polar_of(x: Array) -> tuple[Array, Array]:
     xp = array_namespace(x)
     m, n = x.shape[-2:]
     values, vectors = xp.linalg.eigh(x @ _adjoint(x))
-    kept = values > 64 * (n + m) * UNIT * xp.max(values, axis=-1, keepdims=True)
+    kept = values > DROP * (n + m) * UNIT * xp.max(values, axis=-1, keepdims=True)
     root = xp.sqrt(xp.where(kept, values, xp.zeros_like(values)))
     inverse = xp.where(kept, 1 / _positive(root), xp.zeros_like(root))
     return ((vectors * inverse[..., None, :]) @ _adjoint(vectors)) @ x, root
