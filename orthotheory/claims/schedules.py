@@ -118,12 +118,19 @@ def robust_across_dimensions(shapes: Iterable[tuple[int, int]], size: Size) -> V
         better = better and bool(np.mean(own**2) < np.mean(muon**2))
         highest = max(highest, schedule.image(0.0, 1.0)[1])
     turning, peak, fixed = peak_and_fixed_point(root(shapes[0]).coefficients[0])
+    beyond = np.mean(root(shapes[0]).singular_value_map(np.linspace(0, 1, 100_001)) > 2)
     escapes = any(p > f for _, p, f in (peak_and_fixed_point(root(shape).coefficients[0]) for shape in shapes))
     return Verdict(
         "holds" if better and not escapes and highest <= ROBUST else "refuted",
         measured=highest,
         expected=f"more accurate than Muon's set, and singular values in [0, 1] stay below {ROBUST}",
-        evidence={**evidence, "peak at": turning, "peak": peak, "repelling fixed point": fixed},
+        evidence={
+            **evidence,
+            "peak at": turning,
+            "peak": peak,
+            "repelling fixed point": fixed,
+            "share of [0, 1] that comes out above 2": float(beyond),
+        },
     )
 
 

@@ -116,6 +116,21 @@ def test_roots_square_set_leaves_its_basin_next_to_0559():
         square.with_normalization(Normalization())
 
 
+def test_two_percent_of_the_unit_interval_come_out_above_two_from_roots_square_set():
+    square = root((2048, 2048))
+    s = np.linspace(0, 1, 1_000_001)
+    out = square.singular_value_map(s)
+    assert np.mean(out > 1.25) == pytest.approx(0.040, abs=5e-4)
+    assert np.mean(out > 2) == pytest.approx(0.021, abs=5e-4)
+    fixed = peak_and_fixed_point(square.coefficients[0])[2]
+    window = s[square.singular_value_map(s, steps=1) > fixed]
+    np.testing.assert_allclose([window.min(), window.max()], [0.5438, 0.5745], atol=5e-5)
+    top = 0.5591  # of the norm: stable rank 1 / top^2 = 3.2
+    assert round(top**-2, 1) == 3.2
+    g = np.diag([top, *np.full(15, np.sqrt((1 - top**2) / 15))])
+    assert np.linalg.norm(square.apply(g), 2) == pytest.approx(3.31, abs=0.01)
+
+
 @pytest.mark.parametrize("shape", [(2048, 3072), (2048, 8192), (2048, 16384)])
 def test_roots_other_sets_map_the_unit_interval_into_a_bounded_one_for_ever(shape):
     turning, peak, fixed = peak_and_fixed_point(root(shape).coefficients[0])
