@@ -472,5 +472,5 @@ pd.DataFrame(rows).style.hide(axis="index").format({"distance proved": "{:.1e}",
 # * Products alone cannot do much better than the best plans here: at most a factor of about 1.5 in inner products is
 #   left, and that is a theorem. Rational steps leave this bound behind in operations, and pay in time for inverses.
 # * The Gram side is fast and squares the condition number. Probe before you trust it.
-# * A result can be certified from $G$ and $X$ alone, and half of the time the input's precision is the limit.
+# * A result can be certified from $G$ and $X$ alone; in short formats the precision of the input is the limit.
 # * For an optimizer, choose the interval by the nuclear norm that may be lost, not by the smallest singular value.

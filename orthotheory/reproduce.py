@@ -265,7 +265,8 @@ def _texts(layout: Layout, manifest: _Manifest) -> list[Task]:
     stored = [layout.results / "data" / f"{name}.npz" for name in load_figures(layout.root)]
     sources = [source for _, source in load_figures(layout.root).values()]
     inputs = [*_sources(science_only=True), *_package("typeset.py"), *sources, *stored]
-    inputs += [*_ledger_paths(layout, "theorems"), *_ledger_paths(layout, "claims")]
+    benchmarks = layout.root / "benchmarks" / "results" / "orthogonalization.json"
+    inputs += [*_ledger_paths(layout, "theorems"), *_ledger_paths(layout, "claims"), benchmarks]
 
     def write() -> None:
         figures = {
@@ -273,7 +274,7 @@ def _texts(layout: Layout, manifest: _Manifest) -> list[Task]:
             for name, (figure, _) in load_figures(layout.root).items()
         }
         rows = {kind: ledger(layout.root, layout.size, kind) for kind in ("theorems", "claims")}
-        typeset(writable_folder(layout.generated), rows["theorems"], rows["claims"], figures)
+        typeset(writable_folder(layout.generated), rows["theorems"], rows["claims"], figures, benchmarks)
 
     return [Task("tables and numbers", _fingerprint(layout, inputs), tuple(layout.generated / f for f in FILES), write)]
 

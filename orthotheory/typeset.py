@@ -21,7 +21,7 @@ from .polar.minimax import compose
 from .polar.planner import FAMILIES
 from .polar.schedule import critical_points
 from .polar.sequences import cheapest
-from .storage import write_text
+from .storage import read_json, write_text
 
 FILES = (
     "numbers.tex", "statements.tex", "theorems.tex", "claims.tex", "methods.tex", "figures.tex", "schedules.tex",
@@ -51,8 +51,9 @@ def typeset(
     theorems: list[dict[str, Any]],
     claims: list[dict[str, Any]],
     figures: Mapping[str, tuple[Figure, Mapping[str, np.ndarray]]],
+    benchmarks: Path | None = None,
 ) -> None:
-    """Write FILES into a folder."""
+    """Write FILES into a folder; `benchmarks` are the results of the races, where there are any."""
     numbers: dict[tuple[str, str], Any] = {}
     for row in theorems:
         for key in ("verdict", "measured", "bound", "tightness", "cases"):
@@ -80,6 +81,7 @@ def typeset(
         "figures.tex": "".join(figure_macro(figure) for figure, _ in figures.values()),
         "schedules.tex": schedule_table(),
         "plans.tex": plan_table(),
+        "benchmarks.tex": benchmark_table(benchmarks),
         "precision.tex": "".join(precision_table(data) for f, data in figures.values() if f.name == PRECISION),
     }
     for name in FILES:
@@ -264,6 +266,42 @@ def precision_table(data: Mapping[str, np.ndarray]) -> str:
             lines.append(f"{dtype} & {aspect} & {' & '.join(cells)} \\\\\n")
     head = f"precision & aspect & {' & '.join(map(str, data['floors methods']))} \\\\\n"
     return _table("lr" + "r" * len(data["floors methods"]), head, lines)
+
+
+def benchmark_table(path: Path | None) -> str:
+    """Return the races that `benchmarks/orthogonalization.py` recorded: times, what was reached in them, the ratio.
+
+    Two threads and one stand in one row; empty without results.
+    """
+    if path is None or not path.is_file():
+        return ""
+    races: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for label, race in read_json(path)["rows"].items():
+        target, shape, threads = label.split(", ")
+        if "peer" in race["verdict"]:
+            races.setdefault((target, shape.replace(" x ", "$\\times$")), {})[threads.split()[0]] = race
+    lines = []
+    for (target, shape), by_threads in races.items():
+        kind, value = target.split()
+        measure = {"efficiency": "efficiency", "error": "error"}.get(kind, "orthogonality")
+        wanted = f"{value}, $e\\ge0.98$" if kind == "efficiency" else f"{kind} {value}"
+        cells = [wanted, shape]
+        for race in (by_threads.get("2"), by_threads.get("1")):
+            if race is None:
+                cells += [""] * 4
+                continue
+            own, verdict = next(iter(race["contestants"].values())), race["verdict"]
+            peer = race["contestants"][verdict["peer"]]
+            missed = "" if verdict["peer reached"] else "*"
+            cells += [f"{own['milliseconds']:.1f}", number(own[measure], 2), escape(verdict["peer"]) + missed,
+                      f"{peer['milliseconds'] / own['milliseconds']:.2f}"]  # fmt: skip
+        lines.append(" & ".join(cells) + " \\\\\n")
+    titles = "ms & reached & best peer & ratio"
+    head = (
+        " & & \\multicolumn{4}{c}{two threads} & \\multicolumn{4}{c}{one thread} \\\\\n"
+        f"wanted & matrix & {titles} & {titles} \\\\\n"
+    )
+    return _table("llrrlrrrlr", head, lines)
 
 
 def figure_macro(figure: Figure) -> str:

@@ -17,6 +17,7 @@ from orthotheory.storage import DamagedFile, read_json
 from orthotheory.typeset import (
     COMPARED,
     DIVERGED,
+    benchmark_table,
     cheapest_cost,
     escape,
     number,
@@ -273,3 +274,29 @@ def test_the_table_of_precisions_says_how_many_draws_diverged():
     first, second, *_ = rows_of(precision_table(data))[1:]
     assert first[2:] == ["0.0010", "-- (4 of 5 diverged) "]
     assert second[3].startswith("2.5 (1 of 5 diverged)")
+
+
+def test_the_table_of_races_shows_what_was_reached_beside_every_time_and_is_empty_without_results(tmp_path):
+    from orthotheory.storage import write_json
+
+    path = tmp_path / "races.json"
+    assert benchmark_table(path) == benchmark_table(None) == ""
+    result = {"efficiency": 0.985, "error": 0.5, "orthogonality": 0.5}
+    race = {
+        "verdict": {
+            "reached": True,
+            "peer": "torch muon5",
+            "peer reached": False,
+            "ratio": 2.5,
+            "gate": 1.3,
+            "goal": 2.5,
+        },
+        "contestants": {"orthotheory": result | {"milliseconds": 10.0}, "torch muon5": result | {"milliseconds": 25.0}},
+    }
+    alone = {"verdict": {"reached": True}, "contestants": {"orthotheory": result | {"milliseconds": 1.0}}}
+    labels = ("efficiency gaussian, 512 x 512, 2 threads", "error 1e-2, 512 x 512, 2 threads")
+    write_json(path, {"machine": {}, "rows": dict(zip(labels, (race, alone), strict=True))})
+    (row,) = rows_of(benchmark_table(path))[2:]
+    assert row[0] == r"gaussian, $e\ge0.98$"
+    assert row[2:6] == ["10.0", "0.98", "torch muon5*", "2.50"]
+    assert [cell.strip() for cell in row[6:]] == [""] * 4
