@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from ..arrays import Array, check_matrix
 from ..names import closest
+from .adaptive import Adaptive
 from .algorithms import ALGORITHMS
 from .certificate import Certificate, certify, planned_efficiency
 from .express import POLAR_EXPRESS, POLAR_EXPRESS_5, POLAR_EXPRESS_DION, polar_express
@@ -117,6 +118,7 @@ __all__ = [
     "POLAR_EXPRESS_5",
     "POLAR_EXPRESS_DION",
     "SCHEDULES",
+    "Adaptive",
     "AnyPlan",
     "Certificate",
     "Normalization",

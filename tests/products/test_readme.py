@@ -7,13 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
 
 
-def test_the_example_prints_the_output_that_the_readme_shows():
-    code = re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)[1]
-    shown = re.search(r"```text\n(.*?)```", TEXT, re.DOTALL)[1]
+EXAMPLES = re.findall(r"```python\n([^`]*)```\n+```text\n([^`]*)```", TEXT)
+
+
+@pytest.mark.parametrize(("code", "shown"), EXAMPLES, ids=["ten lines", "orthogonalizing"])
+def test_an_example_prints_the_output_that_the_readme_shows(code, shown):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == shown
 
