@@ -133,11 +133,10 @@ def run(
 
 def _advance(ops: Operations, x: Array, gram: Symmetric, steps: tuple[Step, ...], scale: float) -> Array:
     """Return the composed steps of X / scale, given X X^H, which is used up."""
-    if len(steps) == 1 and isinstance(steps[0], tuple) and len(steps[0]) == 2 and steps[0][1]:
-        a, b = evaluate.scaled(steps[0], scale)  # a X + b R X without a pass over X
-        f, factor = ops.shift(gram, a / b), b
+    if len(steps) == 1:
+        factor, f = evaluate.split_factor(ops, gram, steps[0], scale)
     else:
-        f, factor = evaluate.block(ops, gram, steps, scale), 1.0
+        factor, f = 1.0, evaluate.block(ops, gram, steps, scale)
     f = ops.like(f, x)
     y = ops.apply(f, x, factor)
     ops.free(f)

@@ -58,18 +58,31 @@ def block(ops: Operations, gram: Symmetric, steps: Sequence[Step], scale: float 
 
 def factor(ops: Operations, gram: Symmetric, step: Step, scale: float = 1.0) -> Symmetric:
     """Return F = h(R / scale^2) / scale for one step, R the given Gram matrix, which is used up."""
+    c, f = split_factor(ops, gram, step, scale)
+    if c == 1.0:
+        return f
+    total = ops.combine(0.0, [(c, f)])
+    ops.free(f)
+    return total
+
+
+def split_factor(ops: Operations, gram: Symmetric, step: Step, scale: float = 1.0) -> tuple[float, Symmetric]:
+    """Return (c, F / c) with a number c that costs nothing in the product with X; uses up `gram`."""
     if isinstance(step, NewtonStep):
         raise ValueError("A Newton step works on X itself and cannot share a Gram matrix: give it a block of its own.")
     if isinstance(step, Zolotarev | Rational):
-        total = by_inverses(ops, gram, step, scale)
-    elif len(step) in (3, 5) and step[-1]:
-        return by_squares(ops, gram, scaled(step, scale))
-    elif len(step) == 9 and (scheme := sastre(step)):
+        return by_inverses(ops, gram, step, scale)
+    if len(step) == 2 and step[1]:
+        a, b = scaled(step, scale)
+        return b, ops.shift(gram, a / b)
+    if len(step) in (3, 5) and step[-1]:
+        return 1.0, by_squares(ops, gram, scaled(step, scale))
+    if len(step) == 9 and (scheme := sastre(step)):
         total = by_sastre(ops, gram, scheme, scale)
     else:
         total = by_paterson_stockmeyer(ops, gram, step, scale)
     ops.free(gram)
-    return total
+    return 1.0, total
 
 
 def scaled(step: Polynomial, scale: float) -> Polynomial:
@@ -79,16 +92,35 @@ def scaled(step: Polynomial, scale: float) -> Polynomial:
     return tuple(math.ldexp(c / mantissa**k, -exponent * k) for c, k in zip(step, powers, strict=True))
 
 
-def by_inverses(ops: Operations, gram: Symmetric, step: Zolotarev | Rational, scale: float = 1.0) -> Symmetric:
-    """Return (b_0 I + b_1 R + b_2 R^2 + sum_j a_j (R + c_j I)^-1)(R / scale^2) / scale, a Cholesky inverse a pole."""
+def by_inverses(
+    ops: Operations, gram: Symmetric, step: Zolotarev | Rational, scale: float = 1.0
+) -> tuple[float, Symmetric]:
+    """Return (c, F / c) for F = (b_0 I + b_1 R + b_2 R^2 + sum_j a_j (R + c_j I)^-1)(R / scale^2) / scale.
+
+    One Cholesky inverse a pole; c is the coefficient of the first, so that no pass over the matrices is spent on it.
+    Without b_2 the term b_1 R is one addition; with it b_1 R + b_2 R^2 is a completed square. Uses up `gram`.
+    """
     unit = scale * scale
     gain = step.gain if isinstance(step, Zolotarev) else 1.0
     b = (gain, 0.0) if isinstance(step, Zolotarev) else step.coefficients
-    inverses = [ops.inverse(gram, c * unit) for c in step.poles]
-    terms = [(gain * a * unit / scale, p) for a, p in zip(step.residues, inverses, strict=True)]
-    total = ops.combine(b[0] / scale, [*terms, *([(b[1] / unit / scale, gram)] if b[1] else [])])
-    ops.free(*inverses)
-    return ops.product(gram, gram, b[2] / unit**2 / scale, 1.0, total) if len(b) == 3 else total
+    total: Symmetric = None
+    for a, c in zip(step.residues, step.poles, strict=True):
+        inverse = ops.inverse(gram, c * unit)
+        if total is None:
+            first, total = gain * a * unit / scale, inverse
+        else:
+            total = ops.add(total, a / step.residues[0], inverse)
+            ops.free(inverse)
+    b0, b1, b2 = (*(x / unit**i / scale / first for i, x in enumerate(b)), 0.0)[:3]
+    if b2:
+        p = b1 / (2 * b2)
+        shifted = ops.shift(gram, p)
+        total = ops.product(shifted, shifted, b2, 1.0, total)
+        b0 -= b2 * p * p
+    elif b1:
+        total = ops.add(total, b1, gram)
+    ops.free(gram)
+    return first, ops.shift(total, b0)
 
 
 def by_squares(ops: Operations, gram: Symmetric, h: Polynomial) -> Symmetric:

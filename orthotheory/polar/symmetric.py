@@ -23,7 +23,6 @@ from .reduction import adjoint
 
 Symmetric = Any  # an array for `Reference`, a `Triangle` for `Blas`
 MIRROR = 64  # columns reflected at a time: a panel of them stays in the cache
-LEAF = 128  # below it LAPACK's own inverse is as fast as the recursion
 
 
 class NotPositiveDefinite(ArithmeticError):
@@ -49,6 +48,9 @@ class Operations(Protocol):
 
     def combine(self, constant: float, terms: Sequence[tuple[float, Symmetric]]) -> Symmetric:
         """Return constant I + the sum of c p over the terms (c, p)."""
+
+    def add(self, p: Symmetric, c: float, q: Symmetric) -> Symmetric:
+        """Return p + c q; p is used up."""
 
     def inverse(self, p: Symmetric, shift: float) -> Symmetric:
         """Return (p + shift I)^-1 of a positive definite matrix."""
@@ -108,6 +110,9 @@ class Reference:
 
     def copy(self, p):
         return p
+
+    def add(self, p, c, q):
+        return p + c * q
 
     def combine(self, constant, terms):
         return self.shift(sum(c * p for c, p in terms), constant)
@@ -199,6 +204,7 @@ class Blas:
 
     def __init__(self):
         self._scratch: dict[tuple[tuple[int, ...], str], list[np.ndarray]] = {}
+        self._inverses: dict[tuple, blas.SymmetricInverse] = {}  # by place in memory, shape and dtype
 
     @classmethod
     def of_thread(cls) -> Blas:
@@ -210,6 +216,8 @@ class Blas:
     def forget(self, *, keep: int = 0) -> None:
         """Drop the scratch, all but that of sides up to `keep`."""
         self._scratch = {key: stack for key, stack in self._scratch.items() if max(key[0]) <= keep}
+        if len(self._inverses) > 64:
+            self._inverses.clear()
 
     def _take(self, shape, dtype) -> np.ndarray:
         """Return scratch of a shape, Fortran-ordered, with any contents."""
@@ -247,22 +255,28 @@ class Blas:
         np.copyto(a, p.a)
         return Triangle(a, p.full)
 
+    def add(self, p, c, q):
+        blas.axpy(c, q.a, p.a)  # the unused triangle may hold anything, so this is not NumPy's sum
+        p.full = p.full and q.full
+        return p
+
     def combine(self, constant, terms):
         (c, first), *rest = terms
         total = self.copy(first)
-        blas.scal(c, total.a)  # the unused triangle may hold anything, so this is not NumPy's product
+        blas.scal(c, total.a)
         for factor, p in rest:
-            blas.axpy(factor, p.a, total.a)
-        total.full = all(p.full for _, p in terms)
+            total = self.add(total, factor, p)
         return self.shift(total, constant)
 
     def inverse(self, p, shift):
         work = self.shift(self.copy(p), shift)
-        v = self._take(p.a.shape, p.a.dtype)
-        _inverse_factor(work.a, v)
-        self.free(work)
-        blas.lauum(v)
-        return Triangle(v)
+        key = work.a.ctypes.data, work.a.shape, work.a.dtype.char
+        if key not in self._inverses:
+            self._inverses[key] = blas.SymmetricInverse(work.a)
+        if not self._inverses[key]():
+            raise NotPositiveDefinite
+        work.full = False
+        return work
 
     def apply(self, p, x, alpha=1.0):
         if x.flags.f_contiguous:
@@ -348,30 +362,6 @@ def _panels(n: int) -> list[slice]:
     count = max(1, min(8, n // 128))
     edges = [n * i // count for i in range(count + 1)]
     return [slice(i, j) for i, j in itertools.pairwise(edges)]
-
-
-def _inverse_factor(a: np.ndarray, v: np.ndarray) -> None:
-    """V <- U^-1 for the Cholesky factor A = U^T U, both upper triangular; destroys A.
-
-    Halving turns nearly all work into products: with A = [[A11, A12], [., A22]] and V11 known,
-    U12 = V11^T A12, A22 - U12^T U12 is factored next, and V12 = -V11 U12 V22.
-    """
-    n = a.shape[0]
-    if n <= LEAF:
-        if blas.potrf(a):
-            raise NotPositiveDefinite
-        np.copyto(v, a)
-        blas.trtri(v)
-        return
-    h = n // 2
-    a12, v11, v12, v22 = a[:h, h:], v[:h, :h], v[:h, h:], v[h:, h:]
-    _inverse_factor(a[:h, :h], v11)
-    blas.trmm(1.0, v11, a12, "L", "T")
-    blas.syrk(-1.0, a12, 1.0, a[h:, h:], "T")
-    _inverse_factor(a[h:, h:], v22)
-    np.copyto(v12, a12)
-    blas.trmm(-1.0, v11, v12, "L", "N")
-    blas.trmm(1.0, v22, v12, "R", "N")
 
 
 def fits_blas(g: Array) -> bool:
