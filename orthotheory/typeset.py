@@ -25,7 +25,7 @@ from .storage import read_json, write_text
 
 FILES = (
     "numbers.tex", "statements.tex", "theorems.tex", "claims.tex", "methods.tex", "figures.tex", "schedules.tex",
-    "plans.tex", "precision.tex",
+    "plans.tex", "precision.tex", "benchmarks.tex",
 )  # fmt: skip
 COMPARED = (
     "muon-quintic", "muon-10", "you-5", "you-6", "polar-express-5", "polar-express-dion", "polar-express-gram",
@@ -84,6 +84,7 @@ def typeset(
         "benchmarks.tex": benchmark_table(benchmarks),
         "precision.tex": "".join(precision_table(data) for f, data in figures.values() if f.name == PRECISION),
     }
+    assert set(texts) == set(FILES)
     for name in FILES:
         write_text(folder / name, HEADER + texts[name])
 
