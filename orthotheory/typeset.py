@@ -68,7 +68,8 @@ def typeset(
     for name, (figure, data) in figures.items():
         for key, value in figure.numbers(data).items():
             numbers[name, key] = value
-    numbers |= quintic_numbers() | plan_numbers()
+    races = read_races(benchmarks)
+    numbers |= quintic_numbers() | plan_numbers() | race_numbers(races)
     texts = {
         "numbers.tex": number_macros(numbers),
         "statements.tex": "".join(
@@ -81,10 +82,9 @@ def typeset(
         "figures.tex": "".join(figure_macro(figure) for figure, _ in figures.values()),
         "schedules.tex": schedule_table(),
         "plans.tex": plan_table(),
-        "benchmarks.tex": benchmark_table(benchmarks),
+        "benchmarks.tex": benchmark_table(races),
         "precision.tex": "".join(precision_table(data) for f, data in figures.values() if f.name == PRECISION),
     }
-    assert set(texts) == set(FILES)
     for name in FILES:
         write_text(folder / name, HEADER + texts[name])
 
@@ -269,23 +269,44 @@ def precision_table(data: Mapping[str, np.ndarray]) -> str:
     return _table("lr" + "r" * len(data["floors methods"]), head, lines)
 
 
-def benchmark_table(path: Path | None) -> str:
-    """Return the races that `benchmarks/orthogonalization.py` recorded: times, what was reached in them, the ratio.
+Races = dict[tuple[str, str], dict[str, dict[str, Any]]]
 
-    Two threads and one stand in one row; empty without results.
+
+def read_races(path: Path | None) -> Races:
+    """Return what `benchmarks/orthogonalization.py` recorded, by (what is wanted, matrix) and number of threads.
+
+    Empty without results; races without a peer are left out.
     """
-    if path is None or not path.is_file():
+    races: Races = {}
+    if path is not None and path.is_file():
+        for label, race in read_json(path)["rows"].items():
+            target, shape, threads = label.split(", ")
+            if "peer" in race["verdict"]:
+                races.setdefault((target, shape.replace(" x ", "$\\times$")), {})[threads.split()[0]] = race
+    return races
+
+
+def race_numbers(races: Races) -> dict[tuple[str, str], float]:
+    """Return how many races there are, and the smallest and largest ratio of those with two threads."""
+    ratios = [by_threads["2"]["verdict"]["ratio"] for by_threads in races.values() if "2" in by_threads]
+    ends = {"least ratio": min(ratios), "largest ratio": max(ratios)} if ratios else {}
+    return {("races", key): value for key, value in {"count": float(len(ratios)), **ends}.items()}
+
+
+def benchmark_table(races: Races) -> str:
+    """Return times, what was reached in them, and the ratio to the best peer; two threads and one stand in one row."""
+    if not races:
         return ""
-    races: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    for label, race in read_json(path)["rows"].items():
-        target, shape, threads = label.split(", ")
-        if "peer" in race["verdict"]:
-            races.setdefault((target, shape.replace(" x ", "$\\times$")), {})[threads.split()[0]] = race
     lines = []
     for (target, shape), by_threads in races.items():
         kind, value = target.split()
         measure = {"efficiency": "efficiency", "error": "error"}.get(kind, "orthogonality")
-        wanted = f"{value}, $e\\ge0.98$" if kind == "efficiency" else f"{kind} {value}"
+        power = f"10^{{{value.removeprefix('1e')}}}"
+        wanted = {
+            "efficiency": f"$e\\ge0.98$, {value}",
+            "error": f"error ${power}$",
+            "polar": f"rounding, $\\kappa={power}$",
+        }[kind]
         cells = [wanted, shape]
         for race in (by_threads.get("2"), by_threads.get("1")):
             if race is None:
@@ -294,8 +315,9 @@ def benchmark_table(path: Path | None) -> str:
             own, verdict = next(iter(race["contestants"].values())), race["verdict"]
             peer = race["contestants"][verdict["peer"]]
             missed = "" if verdict["peer reached"] else "*"
-            cells += [f"{own['milliseconds']:.1f}", number(own[measure], 2), escape(verdict["peer"]) + missed,
-                      f"{peer['milliseconds'] / own['milliseconds']:.2f}"]  # fmt: skip
+            digits = 3 if kind == "efficiency" else 2
+            cells += [f"{own['milliseconds']:.1f}", number(own[measure], digits)]
+            cells += [escape(verdict["peer"]) + missed, f"{peer['milliseconds'] / own['milliseconds']:.2f}"]
         lines.append(" & ".join(cells) + " \\\\\n")
     titles = "ms & reached & best peer & ratio"
     head = (

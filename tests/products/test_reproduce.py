@@ -25,6 +25,8 @@ from orthotheory.typeset import (
     plan_table,
     precision_table,
     quintic_numbers,
+    race_numbers,
+    read_races,
     schedule_table,
     source,
     typeset,
@@ -280,7 +282,8 @@ def test_the_table_of_races_shows_what_was_reached_beside_every_time_and_is_empt
     from orthotheory.storage import write_json
 
     path = tmp_path / "races.json"
-    assert benchmark_table(path) == benchmark_table(None) == ""
+    assert benchmark_table(read_races(path)) == benchmark_table(read_races(None)) == ""
+    assert race_numbers(read_races(path)) == {("races", "count"): 0.0}
     result = {"efficiency": 0.985, "error": 0.5, "orthogonality": 0.5}
     race = {
         "verdict": {
@@ -296,7 +299,8 @@ def test_the_table_of_races_shows_what_was_reached_beside_every_time_and_is_empt
     alone = {"verdict": {"reached": True}, "contestants": {"orthotheory": result | {"milliseconds": 1.0}}}
     labels = ("efficiency gaussian, 512 x 512, 2 threads", "error 1e-2, 512 x 512, 2 threads")
     write_json(path, {"machine": {}, "rows": dict(zip(labels, (race, alone), strict=True))})
-    (row,) = rows_of(benchmark_table(path))[2:]
-    assert row[0] == r"gaussian, $e\ge0.98$"
-    assert row[2:6] == ["10.0", "0.98", "torch muon5*", "2.50"]
+    (row,) = rows_of(benchmark_table(read_races(path)))[2:]
+    assert row[0] == r"$e\ge0.98$, gaussian"
+    assert row[2:6] == ["10.0", "0.985", "torch muon5*", "2.50"]
     assert [cell.strip() for cell in row[6:]] == [""] * 4
+    assert race_numbers(read_races(path))["races", "largest ratio"] == 2.5
