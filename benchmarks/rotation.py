@@ -52,7 +52,7 @@ def race(
             seconds[contestant.name] = []
         for _ in range(rounds):
             for name, worker in workers.items():
-                time.sleep(pause)
+                wait_for_quiet(pause)
                 worker.stdin.write(f"{calls}\n")
                 worker.stdin.flush()
                 seconds[name] += _answer(worker, name)["seconds"]
@@ -61,6 +61,33 @@ def race(
             worker.stdin.close()
             worker.wait(timeout=30)
     return {name: {**reports[name], **summary(seconds[name])} for name in workers}
+
+
+def wait_for_quiet(pause: float, *, busy: float = 0.1, patience: float = 10.0) -> None:
+    """Pause, and go on pausing while other processes use more than a tenth of the machine, up to `patience` seconds.
+
+    Spinning pool threads count as busy, so this also waits until the last contestant's workers are parked. Where
+    there is no /proc/stat it is one pause.
+    """
+    began = time.monotonic()
+    while True:
+        before = _ticks()
+        time.sleep(pause)
+        after = _ticks()
+        total = after[1] - before[1]
+        used = 1 - (after[0] - before[0]) / total if total else 0.0
+        if used <= busy or time.monotonic() - began > patience:
+            return
+
+
+def _ticks() -> tuple[int, int]:
+    """Return (idle, all) processor ticks so far; equal growth of both where the system does not tell."""
+    try:
+        with open("/proc/stat") as file:
+            ticks = [int(x) for x in file.readline().split()[1:9]]
+    except OSError:
+        return (0, 0)
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def _answer(worker: subprocess.Popen, name: str) -> dict[str, Any]:
