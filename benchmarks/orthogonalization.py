@@ -145,7 +145,8 @@ def choosing(name: str, g: np.ndarray) -> dict:
     def choose():
         if method == "efficiency":
             return adaptive.by_density(density(ops, gram), value, costs, aspect)
-        low = ends[0] if ends else 0.5 / condition(ops, gram, float(lanczos(ops, gram).top))
+        top = float(lanczos(ops, gram).top)
+        low = ends[0] / adaptive.POLYNOMIAL_MARGIN if ends else 0.5 / condition(ops, gram, top)
         return adaptive.by_interval(adaptive._bucket(low), value, single, costs, aspect) if low else None
 
     seconds = []

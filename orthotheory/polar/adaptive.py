@@ -122,7 +122,7 @@ class Adaptive:
         if self.accuracy is not None:
             double = {"float32": "float64", "complex64": "complex128"}.get(dtype_name(x))
             if self.interval is not None:
-                low = _bucket(self.interval[0] / self.interval[1])
+                low = _bucket(self.interval[0] / self.interval[1] / POLYNOMIAL_MARGIN)
                 choice = by_interval(low, self.accuracy, single, costs, aspect)
                 double = double if choice and choice.gram_dtype else None
         gram = ops.gram(ops.cast(x, double) if double else x)
@@ -263,12 +263,12 @@ def by_interval(low: float, accuracy: float, single: bool, costs: CostModel, asp
     """Return the cheapest steps from [low, 1] to within `accuracy` of one, by a shortest path over intervals.
 
     A rational step is allowed where its rounding error, ROUNDING u / (smallest pole), stays below half the accuracy.
-    Where rounding the input alone may spoil the accuracy, by u / low, eight times that is allowed: orthogonality and
-    the backward error are still reached. For float32 the first Gram side may be float64; Newton steps, in float64
-    only, come first. None where nothing arrives.
+    Where in float64 rounding the input alone may spoil the accuracy, by u / low, a step on [low, high] may make eight
+    times the error u high / low: orthogonality and the backward error are still reached. For float32 the first Gram side may be float64; Newton
+    steps, in float64 only, come first. None where nothing arrives.
     """
     unit = 2.0**-24 if single else 2.0**-53
-    allowed = accuracy / 2 if accuracy > unit / low else 8 * unit / low
+    within_reach = single or accuracy > unit / low
     setup = 2 * aspect * costs.factorization if aspect > 1 else 0.0
     kinds = [*SINGLE] if single else [NEWTON, *SINGLE]
     serial = itertools.count()
@@ -291,6 +291,7 @@ def by_interval(low: float, accuracy: float, single: bool, costs: CostModel, asp
             for gram_dtype in (None, "float64") if first else (None,):
                 if isinstance(step, Rational | Zolotarev):
                     u = 2.0**-53 if gram_dtype else unit
+                    allowed = accuracy / 2 if within_reach else 8 * unit * hi / lo
                     if ROUNDING[kind[0]] * u * hi**2 / min(step.poles) > allowed:
                         continue
                 factor = costs.double if gram_dtype else 1.0

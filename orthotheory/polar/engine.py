@@ -88,7 +88,8 @@ def apply(
         return xp.reshape(apply(heads, steps, blocks, normalization, gram_dtype=gram_dtype), g.shape)
     if fits_blas(g):
         return _apply_one(g, steps, blocks, normalization, gram_dtype)
-    if g.ndim > 2 and min(g.shape[-2:]) >= LOOP_FROM and math.prod(g.shape[:-2]) and fits_blas(g[(0,) * (g.ndim - 2)]):
+    many = type(g) is np.ndarray and min(g.shape[-2:]) >= LOOP_FROM and math.prod(g.shape[:-2])
+    if many and fits_blas(g[(0,) * (g.ndim - 2)]):
         out = np.empty_like(g)
         for index in np.ndindex(*g.shape[:-2]):
             out[index] = _apply_one(g[index], steps, blocks, normalization, gram_dtype)
@@ -194,7 +195,7 @@ def _apply_many(g, steps, blocks, normalization, gram_dtype) -> Array:
     x, gram = x / xp.astype(sigma, x.dtype), gram / sigma**2
     if any(isinstance(step, NewtonStep) for step in steps):
         q, r = ops.qr(x)
-        r = xp.where(xp.astype(zero, bool), xp.eye(r.shape[-1], dtype=r.dtype, device=device_of(r)), r)
+        r = xp.where(zero, xp.eye(r.shape[-1], dtype=r.dtype, device=device_of(r)), r)
         x = q(xp.where(zero, xp.zeros_like(r), run(ops, r, None, steps, blocks)))
     else:
         x = run(ops, x, gram, steps, blocks, 1.0, gram_dtype)
@@ -203,6 +204,8 @@ def _apply_many(g, steps, blocks, normalization, gram_dtype) -> Array:
 
 def divisor(ops: Operations, gram: Symmetric, normalization: Normalization | GramRule, unit: Any = 1.0) -> Any:
     """Return sigma of `normalization` for each matrix from its Gram matrix, both of g / unit."""
+    if isinstance(normalization, _Identity):
+        return 0.0 * ops.trace(gram) + 1.0 / unit
     if not isinstance(normalization, Normalization):
         return normalization.of_operations(ops, gram)
     bound = _BOUNDS[normalization.bound](ops, gram)
@@ -233,9 +236,6 @@ _BOUNDS = {
 
 class _Identity:
     """The normalization of what is normalized."""
-
-    def of_operations(self, ops, gram):
-        return ops.trace(gram) * 0.0 + 1.0
 
 
 _IDENTITY = _Identity()
