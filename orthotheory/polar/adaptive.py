@@ -264,8 +264,8 @@ def by_interval(low: float, accuracy: float, single: bool, costs: CostModel, asp
 
     A rational step is allowed where its rounding error, ROUNDING u / (smallest pole), stays below half the accuracy.
     Where in float64 rounding the input alone may spoil the accuracy, by u / low, a step on [low, high] may make eight
-    times the error u high / low: orthogonality and the backward error are still reached. For float32 the first Gram side may be float64; Newton
-    steps, in float64 only, come first. None where nothing arrives.
+    times the error u high / low: orthogonality and the backward error are still reached. For float32 the first Gram
+    side may be float64; Newton steps, in float64 only, come first. None where nothing arrives.
     """
     unit = 2.0**-24 if single else 2.0**-53
     within_reach = single or accuracy > unit / low

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import array_namespace, device_of, generator, to_host
-from .symmetric import Blas, Operations, Symmetric, Triangle
+from .symmetric import Operations, Symmetric, Triangle
 
 STEPS = 8
 

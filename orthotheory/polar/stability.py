@@ -60,7 +60,7 @@ def rounding(
 def restarts(
     steps: Sequence[Step], low: float, dtype: str = "float32", *, allowance: float = 2.0, n: int = 192
 ) -> tuple[int, ...]:
-    """Return the fewest blocks whose predicted rounding error is at most `allowance` times that of the direct iteration.
+    """Return the fewest blocks with a predicted rounding error of at most `allowance` times the direct iteration's.
 
     Among partitions with that many blocks the one with the smallest error. Up to twelve steps, all 2^(K - 1)
     partitions are compared.
