@@ -219,11 +219,16 @@ def certify(
 def orthogonality(x: Array) -> tuple[Array, Array]:
     """Return rho = |I - X X^H|_F >= |I - X X^H|_2 and the bound of |X - polar(X)|_2, each of the batch shape.
 
+    Infinite where the squares leave the dtype, NaN where x is not finite.
     Cost: one Gram product in the dtype of x, whose rounding it does not allow for (certify does).
     """
     check_matrix(x, "orthogonality", complex_allowed=True)
-    x = _wide(x)
-    rho = _norm(_eye(x) - x @ _adjoint(x))
+    xp = array_namespace(x)
+    x, size = _wide(x), magnitude(x)
+    small = size.scale < float(xp.finfo(x.dtype).max) ** 0.25 / x.shape[-2]  # fourth powers are finite
+    y = xp.where(small & size.finite, x, xp.zeros_like(x))
+    rho = _norm(_eye(y) - y @ _adjoint(y))
+    rho = xp.where(small[..., 0, 0], rho, xp.full_like(rho, np.inf)) + size.nan()[..., 0, 0]
     return rho, _distance(rho)
 
 

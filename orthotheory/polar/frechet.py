@@ -39,7 +39,8 @@ def polar_derivative(g: Array, direction: Array) -> Array:
     -----
     polar(G) is the gradient of the nuclear norm, so L(G, .) is its Hessian: symmetric and positive semidefinite
     [higham2008functions]. F is skewed by 2 / (s_i + s_j): for square real G the smallest singular value alone is no
-    danger, the sum of the two smallest is. A non-finite matrix gives NaN. Cost: one thin SVD and 4 to 6 products.
+    danger, the sum of the two smallest is. A non-finite matrix or direction gives NaN. Cost: one thin SVD and 4 to 6
+    products.
 
     >>> angle = 0.1  # the factor of a scaled rotation is the rotation, its derivative turns it further
     >>> g = 2 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -58,7 +59,8 @@ def polar_derivative(g: Array, direction: Array) -> Array:
     factors = _full_rank(g, "The polar factor has no derivative")
     u, s, vh = factors.u, factors.s, factors.vh
     uh, v = _adjoint(u), _adjoint(vh)
-    e = direction / factors.scale
+    size = magnitude(direction)
+    e = size.normalize(direction)
     left, right = uh @ e, e @ v  # r x n and m x r
     f = left @ v
     inner = (f - _adjoint(f)) / (s[..., :, None] + s[..., None, :])
@@ -68,7 +70,8 @@ def polar_derivative(g: Array, direction: Array) -> Array:
         derivative = derivative + (u / s[..., None, :]) @ (left - f @ vh)
     elif m > n:
         derivative = derivative + ((right - u @ f) / s[..., None, :]) @ vh
-    return derivative + xp.astype(factors.nan, derivative.dtype)
+    derivative = derivative * size.scale / factors.scale
+    return derivative + xp.astype(factors.nan + size.nan(), derivative.dtype)
 
 
 def polar_derivative_adjoint(g: Array, cotangent: Array) -> Array:

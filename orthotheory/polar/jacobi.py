@@ -190,7 +190,7 @@ def rotate_hermitian(a: Array, p: Array, q: Array) -> Array:
     array([[-1.,  0.],
            [ 0.,  3.]])
     """
-    check_matrix(a, "rotate_hermitian", complex_allowed=True)
+    _check_square(a, "rotate_hermitian")
     xp, device = array_namespace(a), device_of(a)
     scale = magnitude(a)
     a = scale.normalize(a)
@@ -223,7 +223,7 @@ def hermitian_sweep(a: Array, *, pivots: str = "random", rng: np.random.Generato
     Random pivots contract `off_square` by (1 - 2 / (n (n - 1)))^(n (n - 1) / 2), about 1 / e, in expectation, whatever
     the matrix (theorem `jacobi-random-pivot`).
     """
-    check_matrix(a, "hermitian_sweep", complex_allowed=True)
+    _check_square(a, "hermitian_sweep")
     random = closest(pivots, {"cyclic": False, "random": True}, "pivots")
     xp, device = array_namespace(a), device_of(a)
     pairs = np.argwhere(np.triu(np.ones(a.shape[-2:], dtype=bool), 1))
@@ -232,7 +232,13 @@ def hermitian_sweep(a: Array, *, pivots: str = "random", rng: np.random.Generato
         pivot = pairs[draw.integers(len(pairs), size=a.shape[:-2])] if random else pair
         p, q = (xp.asarray(np.ascontiguousarray(pivot[..., i]), device=device) for i in (0, 1))
         a = rotate_hermitian(a, p, q)
-    return a
+    return a if len(pairs) else a + 0  # a new array for 1 x 1 as well
+
+
+def _check_square(a: Array, who: str) -> None:
+    check_matrix(a, who, complex_allowed=True)
+    if a.shape[-2] != a.shape[-1]:
+        raise ValueError(f"{who} needs square matrices; got {a.shape[-2]} x {a.shape[-1]}.")
 
 
 def off_square(a: Array) -> Array:

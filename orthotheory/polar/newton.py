@@ -21,6 +21,9 @@ class NewtonStep:
 
     weight: float
 
+    def __post_init__(self):  # a NumPy number would decide the dtype of the result
+        object.__setattr__(self, "weight", float(self.weight))
+
     def __call__(self, s: Array) -> Array:
         """Map singular values."""
         return (self.weight * s + 1 / (self.weight * s)) / 2

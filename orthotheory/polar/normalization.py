@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..arrays import Array, array_namespace, check_number, frobenius, magnitude
+from ..arrays import Array, array_namespace, check_matrix, check_number, frobenius, magnitude
 from ..names import closest
 
 
@@ -107,6 +107,8 @@ class Normalization:
         closest(self.rule, RULES, "rule for epsilon")
         check_number(self.epsilon, "epsilon", open_high=True)
         check_number(self.safety, "safety", open_low=True, open_high=True)
+        for name in ("epsilon", "safety"):  # a NumPy number would decide the dtype of the result
+            object.__setattr__(self, name, float(getattr(self, name)))
 
     @property
     def is_scaling(self) -> bool:
@@ -119,7 +121,8 @@ class Normalization:
         return 1.0 / self.safety
 
     def __call__(self, g: Array) -> Array:
-        """Return the normalized matrices; zero stays zero."""
+        """Return the normalized matrices; zero stays zero. Refuses vectors and dtypes that are not floating."""
+        check_matrix(g, "Normalization", complex_allowed=True)
         if self.epsilon == 0.0:
             g = g / magnitude(g).scale
         if self.bound == "frobenius":  # needs no product
@@ -160,6 +163,10 @@ class Normalization:
 
 
 def tightness(normalization: Normalization, g: Array) -> Array:
-    """Return sigma_1 after normalization, at most 1 / safety and the larger the tighter the bound; shape (batch)."""
-    xp = array_namespace(g)
-    return xp.linalg.svdvals(normalization(g))[..., 0]
+    """Return sigma_1 after normalization, at most 1 / safety and the larger the tighter the bound; shape (batch).
+
+    NaN for a matrix that is not finite.
+    """
+    y = normalization(g)
+    size = magnitude(y)
+    return (array_namespace(y).linalg.svdvals(size.normalize(y)) * size.scale[..., 0] + size.nan()[..., 0])[..., 0]

@@ -86,7 +86,7 @@ def householder_product(u: Array) -> Array:
     Returns
     -------
     array (..., n, n)
-        Unitary to rounding for any directions, dependent ones as well.
+        Unitary to rounding for any directions, dependent ones as well; NaN where u is not finite.
 
     Raises
     ------
@@ -107,12 +107,14 @@ def householder_product(u: Array) -> Array:
     peak = xp.max(xp.abs(u), axis=-2, keepdims=True)
     if bool(xp.any(peak == 0)):
         raise ValueError("householder_product needs nonzero columns: I - 2 u u^H / |u|^2 is undefined for u = 0.")
-    v = u / peak
+    finite = xp.isfinite(peak)
+    v = xp.where(finite, u, xp.ones_like(u)) / xp.where(finite, peak, xp.ones_like(peak))
     v = v / xp.sqrt(xp.sum(xp.abs(v) ** 2, axis=-2, keepdims=True))
     vh = xp.conj(v).mT if xp.isdtype(v.dtype, "complex floating") else v.mT
     half = xp.eye(v.shape[-1], dtype=v.dtype, device=device_of(v)) / 2
     compact = xp.triu(vh @ v, k=1) + half
-    return xp.eye(v.shape[-2], dtype=v.dtype, device=device_of(v)) - v @ xp.linalg.solve(compact, vh)
+    product = xp.eye(v.shape[-2], dtype=v.dtype, device=device_of(v)) - v @ xp.linalg.solve(compact, vh)
+    return xp.where(xp.all(finite, axis=-1, keepdims=True), product, xp.full_like(product, np.nan))
 
 
 def tree_pairs(n: int) -> list[tuple[int, int]]:

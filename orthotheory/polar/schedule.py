@@ -74,6 +74,9 @@ class Schedule:
     normalization: Normalization = FROBENIUS
     generation: Generation | None = None
 
+    def __post_init__(self):  # NumPy numbers would decide the dtype of the result
+        object.__setattr__(self, "coefficients", tuple(tuple(map(float, step)) for step in self.coefficients))
+
     @property
     def steps(self) -> int:
         """Number of polynomials."""

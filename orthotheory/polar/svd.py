@@ -23,6 +23,7 @@ def thin_svd(x: Array) -> ThinSVD:
     non-finite entry gets NaN factors; its neighbors in the batch are untouched.
     Cost: one thin SVD, about 11 to 13 products of n x n matrices by operation count.
     """
+    check_matrix(x, "thin_svd", complex_allowed=True)
     size = magnitude(x)
     u, s, vh = svd_of_moderate(size.normalize(x))
     nan = size.nan()
