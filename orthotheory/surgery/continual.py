@@ -162,14 +162,14 @@ def federated_basis(
     if not activations:
         raise ValueError("federated_basis needs at least one client.")
     generator = np.random.Generator(np.random.Philox(rng)) if isinstance(rng, int) else rng
-    total, omega = None, None
+    sketches, omega = [], None
     for a in activations:
         check_matrix(a, "federated_basis")
         if omega is None or not common:
             omega = standard_normal((a.shape[-1], sketch), generator, like=a)
-        total = a @ omega if total is None else total + a @ omega
-    start = memory if memory is not None else Subspace.empty(total.shape[0], like=total)
-    return start.extend_by_energy(total, energy)
+        sketches.append(a @ omega)
+    start = memory if memory is not None else Subspace.empty(sketches[0].shape[0], like=sketches[0])
+    return start.extend_by_energy(sum(sketches), energy)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class OrthogonalDictionary:
         """The averaged gradient and the number of steps."""
 
         average: Array
-        count: int
+        steps: int
 
     def __post_init__(self) -> None:
         check_number(self.power, "OrthogonalDictionary.power", low=2.0, open_low=True, open_high=True)
@@ -58,10 +58,10 @@ class OrthogonalDictionary:
     def step(self, d: Array, samples: Array, state: State) -> tuple[Array, State]:
         """Return the next dictionary and state for a batch of samples (..., n, count)."""
         check_matrix(samples, "OrthogonalDictionary (samples)")
-        rho, gamma = (state.count + 1.0) ** -0.5, (state.count + 1.0) ** -0.75
+        rho, gamma = (state.steps + 1.0) ** -0.5, (state.steps + 1.0) ** -0.75
         average = (1 - rho) * state.average + rho * self.gradient(d, samples)
         vertex = polar_factor(average, self.plan)
-        return (1 - gamma) * d + gamma * vertex, self.State(average, state.count + 1)
+        return (1 - gamma) * d + gamma * vertex, self.State(average, state.steps + 1)
 
 
 def frank_wolfe_gap(d: Array, gradient: Array) -> Array:

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from ..arrays import Array, array_namespace, check_matrix, check_number, device_of, dtype_name, frobenius, to_host
 from ..names import closest
 from ..polar.svd import thin_svd
+from .contract import divide
 
 
 def check_tasks(tasks: Array, who: str) -> None:
@@ -38,7 +39,7 @@ def isotropic(matrix: Array, *, rank_aware: bool = False) -> Array:
         return xp.mean(s, axis=-1)[..., None, None] * (u @ vh)
     on = xp.astype(s > 0, s.dtype)
     count = xp.sum(on, axis=-1)
-    mean = xp.sum(s, axis=-1) / xp.where(count > 0, count, xp.ones_like(count))
+    mean = divide(xp.sum(s, axis=-1), count)
     return mean[..., None, None] * ((u * on[..., None, :]) @ vh)
 
 
@@ -118,7 +119,7 @@ class OPCM:
         merged: Array
         scale: Array
         mean_norm: Array
-        count: int
+        tasks: int
 
     def __post_init__(self) -> None:
         check_number(self.alpha, "OPCM.alpha", high=1.0)
@@ -134,7 +135,7 @@ class OPCM:
         """Return C, the part of a task that is added."""
         xp = array_namespace(merged)
         u, s, vh = thin_svd(merged)
-        shares = xp.cumulative_sum(s) / xp.where(xp.sum(s) > 0, xp.sum(s), xp.ones_like(s[0]))
+        shares = divide(xp.cumulative_sum(s), xp.sum(s))
         above = to_host(shares > self.alpha)
         k = int(above.argmax())  # the first one above alpha; none above gives 0, as in the authors' code
         n = u.mT @ task @ vh.mT
@@ -147,12 +148,11 @@ class OPCM:
         """Return the state after one more task."""
         check_tasks(task[None, ...], "OPCM")
         xp = array_namespace(task)
-        count = state.count + 1
+        count = state.tasks + 1
         mean_norm = state.mean_norm + (frobenius(task) - state.mean_norm) / count
         total = state.scale * state.merged + self.novel(state.merged, task)
         norm = frobenius(total)
-        positive = norm > 0
-        ratio = xp.where(positive, mean_norm / xp.where(positive, norm, xp.ones_like(norm)), xp.ones_like(norm))
+        ratio = xp.where(norm > 0, divide(mean_norm, norm), xp.ones_like(norm))
         return self.State(total * ratio, 1 / ratio, mean_norm, count)
 
 
@@ -167,11 +167,9 @@ def decouple(tasks: Array, *, axis: Literal["columns", "rows"] = "columns", reno
     xp = array_namespace(tasks)
     along = -2 if axis == "columns" else -1
     norms = xp.linalg.vector_norm(tasks, axis=along, keepdims=True)
-    directions = tasks / xp.where(norms > 0, norms, xp.ones_like(norms))
-    mean = xp.mean(directions, axis=0)
+    mean = xp.mean(divide(tasks, norms), axis=0)
     if renormalize:
-        length = xp.linalg.vector_norm(mean, axis=along, keepdims=True)
-        mean = mean / xp.where(length > 0, length, xp.ones_like(length))
+        mean = divide(mean, xp.linalg.vector_norm(mean, axis=along, keepdims=True))
     return xp.mean(norms, axis=0) * mean
 
 
@@ -249,7 +247,7 @@ def ota(
         check_matrix(v, "ota (rank_one)")
         total = xp.sum(v, axis=(-2, -1), keepdims=True)
         rows, columns = xp.sum(v, axis=-1, keepdims=True), xp.sum(v, axis=-2, keepdims=True)
-        v = rows * (columns / xp.where(total > 0, total, xp.ones_like(total)))
+        v = rows * divide(columns, total)
     axes = tuple(range(1, v.ndim))
     p = v**power
     if normalize:
@@ -258,11 +256,7 @@ def ota(
     moved = weights - base
     if threshold is not None:
         p = xp.where(v * moved * moved >= threshold, p, xp.zeros_like(p))
-    total = xp.sum(p, axis=0)
-    positive = total > 0
-    return base + xp.where(
-        positive, xp.sum(p * moved, axis=0) / xp.where(positive, total, xp.ones_like(total)), xp.zeros_like(base)
-    )
+    return base + divide(xp.sum(p * moved, axis=0), xp.sum(p, axis=0))
 
 
 class HullPoint(NamedTuple):
@@ -303,7 +297,6 @@ def frank_wolfe(
     count = tasks.shape[0]
     weights = xp.full((count,), 1 / count, dtype=tasks.dtype, device=device_of(tasks))
     lengths = frobenius(tasks)
-    lengths = xp.where(lengths > 0, lengths, xp.ones_like(lengths))
     eye = xp.eye(count, dtype=tasks.dtype, device=device_of(tasks))
     gaps = []
     for t in range(steps):
@@ -311,7 +304,7 @@ def frank_wolfe(
         g = grad(point)
         scores = xp.sum(g * tasks, axis=(-2, -1))
         gaps.append(xp.sum(weights * scores) - xp.min(scores))
-        best = int(xp.argmin(scores if rule == "linear" else scores / lengths))
+        best = int(xp.argmin(scores if rule == "linear" else divide(scores, lengths)))
         weights = weights + 2 * scale / (t + 2) * (eye[best, :] - weights)
     return HullPoint(xp.sum(weights[:, None, None] * tasks, axis=0), weights, xp.stack(gaps))
 

@@ -7,7 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_namespace, backend_of, check_matrix, check_number, device_of, dtype_name, to_host
+from ..arrays import (
+    Array,
+    array_namespace,
+    backend_of,
+    check_matrix,
+    check_number,
+    device_of,
+    dtype_name,
+    magnitude,
+    to_host,
+)
 
 
 class Alignment(NamedTuple):
@@ -113,7 +123,7 @@ def lambda_orthogonality(x: Array, y: Array, lam: float) -> Relaxed:
     elif measured(least).defect <= lam:
         best = least
     else:
-        scale = np.linalg.norm(gram, 2)
+        scale = float(np.linalg.norm(gram, 2))
         solved: dict[float, np.ndarray] = {}
 
         def excess(log_mu: float) -> float:
@@ -158,8 +168,6 @@ def _penalized(gram: np.ndarray, cross: np.ndarray, mu: float, starts) -> np.nda
 
 
 def _scaled(x: Array) -> tuple[Array, Array, Array]:
-    from ..arrays import magnitude
-
     size = magnitude(x)
     return size.normalize(x), size.scale, size.nan()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..arrays import Array, Scalar, array_namespace, check_matrix, check_number, dtype_name, magnitude, per_matrix
+from .contract import divide
 
 
 def check_vectors(who: str, axes: int = 1, **named: Array) -> None:
@@ -59,8 +60,7 @@ def component(x: Array, along: Array, *, eps: float = 0.0, at_most: Scalar | Non
     square = dot(a, a)
     # (x.a)/(a.a + eps) with both scales taken out; eps / scale^2 may overflow to infinity, and the ratio is then 0
     shifted = square + (eps / size_a.scale) / size_a.scale if eps else square
-    positive = shifted > 0
-    share = xp.where(positive, dot(y, a) / xp.where(positive, shifted, xp.ones_like(shifted)), xp.zeros_like(square))
+    share = divide(dot(y, a), shifted)
     ratio = share * (size_x.scale / size_a.scale)
     if at_most is not None:
         kept = xp.minimum(ratio, xp.zeros_like(ratio) + at_most)
@@ -68,7 +68,7 @@ def component(x: Array, along: Array, *, eps: float = 0.0, at_most: Scalar | Non
         return Component(kept + nan, rest + nan)
     rest = y - share * a
     if not eps:
-        rest = rest - xp.where(positive, dot(rest, a) / xp.where(positive, square, xp.ones_like(square)), 0 * share) * a
+        rest = rest - divide(dot(rest, a), square) * a
     return Component(ratio + nan, rest * size_x.scale + nan)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from ..arrays import Array, array_namespace, check_matrix, check_number
+from ..arrays import Array, array_namespace, check_matrix, check_number, device_of
 from ..names import closest
 from ..polar.svd import thin_svd
 from .subspace import Subspace, frequent_directions
@@ -50,11 +50,11 @@ class CoSO:
         """The basis of the moving subspace, Adam's moments in its coordinates, the sketch and the counters."""
 
         memory: Subspace
-        p: Array | None
-        first: Array | None
-        second: Array | None
+        p: Array  # (m, rank), zero before the first step
+        first: Array  # (rank, n)
+        second: Array  # (rank, n)
         sketch: Array
-        count: int  # steps since the moments started
+        steps: int
 
     def __post_init__(self) -> None:
         check_number(self.lr, "CoSO.lr", open_low=True, open_high=True)
@@ -68,31 +68,33 @@ class CoSO:
         check_matrix(w, "CoSO")
         xp = array_namespace(w)
         memory = memory if memory is not None else Subspace.empty(w.shape[-2], like=w)
-        sketch = xp.zeros((self.sketch_rank, w.shape[-2]), dtype=w.dtype, device=w.device)
-        return self.State(memory, None, None, None, sketch, 0)
+        m, n = w.shape
+        sketch, p, moment = (
+            xp.zeros(shape, dtype=w.dtype, device=device_of(w))
+            for shape in ((self.sketch_rank, m), (m, min(self.rank, m, n)), (min(self.rank, m, n), n))
+        )
+        return self.State(memory, p, moment, moment, sketch, 0)
 
     def step(self, w: Array, grad: Array, state: State) -> tuple[Array, State]:
         """Return the next weights and state for one matrix (m, n)."""
         xp = array_namespace(w)
         g = state.memory.outside(grad, "left")
-        memory, p, m, v, sketch, count = state
-        if p is None or count % self.interval == 0:
+        memory, p, m, v, sketch, steps = state
+        if steps % self.interval == 0:
             u, s, _ = thin_svd(g)
             new = memory.outside(u[:, : self.rank] * xp.astype(s[: self.rank] > 0, u.dtype), "left")
-            zeros = xp.zeros((new.shape[1], w.shape[-1]), dtype=w.dtype, device=w.device)
-            if p is None or self.carry == "reset":
-                m, v = zeros, zeros
+            if self.carry == "reset":
+                m, v = 0 * m, 0 * v
             else:
-                m, v = (new.mT @ p) @ m, zeros + xp.mean(v, axis=0, keepdims=True)
+                m, v = (new.mT @ p) @ m, 0 * v + xp.mean(v, axis=0, keepdims=True)
             p = new
         low = p.mT @ g
         m = self.beta1 * m + (1 - self.beta1) * low
         v = self.beta2 * v + (1 - self.beta2) * low * low
-        count += 1
-        since = (count - 1) % self.interval + 1 if self.carry == "reset" else count
+        since = (steps % self.interval if self.carry == "reset" else steps) + 1
         direction = (m / (1 - self.beta1**since)) / (xp.sqrt(v / (1 - self.beta2**since)) + self.eps)
         sketch = frequent_directions(sketch, g.mT)
-        return w - self.lr * (p @ direction), self.State(memory, p, m, v, sketch, count)
+        return w - self.lr * (p @ direction), self.State(memory, p, m, v, sketch, steps + 1)
 
     def end_task(self, state: State) -> Subspace:
         """Return M with the leading sketched gradient directions appended, orthonormal to it."""
@@ -148,7 +150,7 @@ class Sculpted(NamedTuple):
         xp = array_namespace(w)
         left, right = self.u_high.mT @ w, w @ self.vh_high.mT
         core = left @ self.vh_high.mT
-        corner = core - self.s_high * xp.eye(core.shape[0], dtype=w.dtype, device=w.device)
+        corner = core - self.s_high * xp.eye(core.shape[0], dtype=w.dtype, device=device_of(w))
         pieces = (corner, left - core @ self.vh_high, right - self.u_high @ core)
         return max(float(xp.max(xp.abs(x))) for x in pieces) / float(xp.max(self.s_high))
 

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from ..arrays import Array, array_namespace, check_matrix, check_number, device_of, dtype_name, to_host
 from ..names import closest
 from ..polar.svd import thin_svd
+from .contract import divide
 
 Side = Literal["left", "right"]
 
@@ -65,7 +66,7 @@ class Subspace:
         self._check(vectors, "left")
         xp = array_namespace(vectors)
         length = xp.linalg.vector_norm(vectors, axis=0)
-        unit = vectors / xp.where(length > 0, length, xp.ones_like(length))
+        unit = divide(vectors, length)
         new = self.outside(unit, "left")
         u, s, _ = thin_svd(new)
         # what is left of a unit vector inside the subspace is rounding, at most a few eps in each of n entries
@@ -82,8 +83,7 @@ class Subspace:
         self._check(activations, "left")
         check_number(energy, "energy", high=1.0)
         xp = array_namespace(activations)
-        scale = xp.max(xp.abs(activations))
-        a = activations / xp.where(scale > 0, scale, xp.ones_like(scale))
+        a = divide(activations, xp.max(xp.abs(activations)))
         new = self.outside(a, "left")
         u, s, _ = thin_svd(new)
         total = float(xp.sum(a * a))

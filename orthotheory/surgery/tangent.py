@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..arrays import Array, Scalar, array_namespace, check_matrix, check_number, magnitude, per_matrix
+from ..arrays import Array, Scalar, array_namespace, check_matrix, check_number, device_of, magnitude, per_matrix
+from .contract import divide
 from .retain import check_vectors, component, dot
 
 
@@ -19,10 +20,7 @@ def cosine(a: Array, b: Array) -> Array:
     xp = array_namespace(a, b)
     size_a, size_b = magnitude(a, axes=1), magnitude(b, axes=1)
     x, y = size_a.normalize(a), size_b.normalize(b)
-    length = xp.sqrt(dot(x, x)) * xp.sqrt(dot(y, y))
-    positive = length > 0
-    value = xp.where(positive, dot(x, y) / xp.where(positive, length, xp.ones_like(length)), xp.zeros_like(length))
-    return value + size_a.nan() + size_b.nan()
+    return divide(dot(x, y), xp.sqrt(dot(x, x)) * xp.sqrt(dot(y, y))) + size_a.nan() + size_b.nan()
 
 
 class Projected(NamedTuple):
@@ -73,7 +71,7 @@ class RadialProjection:
         in_rows = component(update, w).rest
         in_matrix = xp.reshape(component(whole[0], whole[1]).rest, w.shape)
         projected = xp.where(by_row[..., None, None], in_rows, xp.where(by_matrix[..., None, None], in_matrix, update))
-        one = xp.ones(w.shape[:-2], dtype=w.dtype, device=w.device)
+        one = xp.ones(w.shape[:-2], dtype=w.dtype, device=device_of(w))
         view = xp.where(by_row, one, xp.where(by_matrix, 2 * one, 0 * one))
         return Projected(projected, view, xp.where(by_row | by_matrix, self.decay_ratio * one, one))
 
@@ -114,13 +112,10 @@ class Lattice:
         """Return the slots after a value (..., n) was written under a key (..., slots)."""
         error = value - self.readout(slots, key)
         directions, length = _directions(slots)
-        xp = array_namespace(slots)
-        novel = xp.broadcast_to(error[..., None, :], slots.shape)
+        novel = array_namespace(slots).broadcast_to(error[..., None, :], slots.shape)
         if self.orthogonal:
             novel = component(novel, directions).rest
-        positive = length > 0
-        weight = xp.where(positive, key[..., None] / xp.where(positive, length, xp.ones_like(length)), 0 * length)
-        return slots + per_matrix(self.rate, slots) * weight * novel
+        return slots + per_matrix(self.rate, slots) * divide(key[..., None], length) * novel
 
     def _check(self, slots: Array, key: Array) -> None:
         check_matrix(slots, "Lattice (slots)")
@@ -137,9 +132,7 @@ def _directions(slots: Array) -> tuple[Array, Array]:
     size = magnitude(slots, axes=1)
     s = size.normalize(slots)
     length = xp.sqrt(dot(s, s))
-    positive = length > 0
-    unit = xp.where(positive, s / xp.where(positive, length, xp.ones_like(length)), xp.zeros_like(s))
-    return unit + size.nan(), length * size.scale + size.nan()
+    return divide(s, length) + size.nan(), length * size.scale + size.nan()
 
 
 __all__ = ["Lattice", "Projected", "RadialProjection", "cosine"]

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from ..arrays import Array, Scalar, array_namespace, check_matrix, check_number, dtype_name, magnitude, per_matrix
 from ..polar.svd import thin_svd
+from .cone import project
+from .contract import divide
 from .retain import dot
 
 
@@ -34,10 +36,7 @@ def row_basis(rows: Array) -> Array:
     xp = array_namespace(rows)
     size = magnitude(rows, axes=1)
     r = size.normalize(rows)
-    length = xp.sqrt(dot(r, r))
-    positive = length > 0
-    unit = xp.where(positive, r / xp.where(positive, length, xp.ones_like(length)), xp.zeros_like(r)) + size.nan()
-    _, s, vh = thin_svd(unit)
+    _, s, vh = thin_svd(divide(r, xp.sqrt(dot(r, r))) + size.nan())
     return vh * xp.astype(s > 0, vh.dtype)[..., None] + 0 * s[..., None]
 
 
@@ -86,16 +85,28 @@ def trust_region_step(forget: Array, retain: Array, radius: Scalar, metric: Arra
     """
     check_number(radius, "radius", open_high=True)
     _, update, gain = disentangle(forget, retain, metric)
-    xp = array_namespace(forget)
-    positive = (gain > 0) | xp.isnan(gain)
-    direction = update / xp.where(positive, gain, xp.ones_like(gain))[..., None]
-    return per_matrix(radius, forget, axes=1) * direction
+    return per_matrix(radius, forget, axes=1) * divide(update, gain[..., None])
+
+
+def safe_step(forget: Array, retain: Array, radius: Scalar) -> Array:
+    """Return argmax <g, d> over R d <= 0, |d| <= radius: retain losses may fall, but none may rise, to first order.
+
+    The projection of g on the cone {d : R d <= 0}, scaled to the radius; zero where g lies in the dual cone. Its value is
+    at least that of `trust_region_step`, whose feasible set is smaller. Euclidean metric.
+    """
+    check_number(radius, "radius", open_high=True)
+    _check(forget, retain)
+    point = project(-retain, forget).point
+    size = magnitude(point, axes=1)
+    p = size.normalize(point)
+    length = array_namespace(forget).sqrt(dot(p, p))
+    return per_matrix(radius, forget, axes=1) * divide(p, length)
 
 
 def joint_update(
     forget: Array, retain: Array, *, weights: Array | None = None, descend: Scalar = 1.0, ascend: Scalar = 1.0
 ) -> Array:
-    """Return descend r - ascend g_perp with r = R^T weights: subtracted, it lowers the retain losses and raises the other.
+    """Return descend r - ascend g_perp, r = R^T weights: subtracted, it lowers the retain losses, raises the other.
 
     Parameters
     ----------
@@ -140,4 +151,4 @@ def _check(forget: Array, retain: Array) -> None:
         )
 
 
-__all__ = ["Disentangled", "disentangle", "joint_update", "row_basis", "trust_region_step"]
+__all__ = ["Disentangled", "disentangle", "joint_update", "row_basis", "safe_step", "trust_region_step"]
