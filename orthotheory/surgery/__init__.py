@@ -1,0 +1,79 @@
+"""Gradient surgery: from the Jacobian of several objectives, one gradient a row, to one update.
+
+    aggregator = make("upgrad")
+    x = aggregator(jacobian)          # (..., m, n) -> (..., n); the step is -lr x
+
+A stateful one is driven by `init(jacobian)` and `step(jacobian, state)`; calling it takes the first step.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..names import build, closest
+from .cone import Projection, project
+from .conflict import PCGrad
+from .contract import Aggregator, Card, Weighted
+from .dual_cone import AGEM, GEM, DualProj, UPGrad
+from .mgda import MGDA
+from .simple import Constant, Mean, Random, Sum
+
+
+class Entry(NamedTuple):
+    """An aggregator class and the options that a name presets."""
+
+    aggregator: type[Aggregator]
+    preset: dict[str, Any] = {}  # noqa: RUF012
+
+
+TABLE: dict[str, Entry] = {
+    "mean": Entry(Mean),
+    "sum": Entry(Sum),
+    "constant": Entry(Constant),
+    "random": Entry(Random),
+    "upgrad": Entry(UPGrad),
+    "dual-proj": Entry(DualProj),
+    "gem": Entry(GEM),
+    "a-gem": Entry(AGEM),
+    "mgda": Entry(MGDA),
+    "pcgrad": Entry(PCGrad),
+}
+
+
+def names() -> list[str]:
+    """Return the names that `make` knows."""
+    return list(TABLE)
+
+
+def make(name: str, **options) -> Aggregator:
+    """Build an aggregator by name; the name's presets give way to what is passed.
+
+    >>> import numpy as np
+    >>> make("upgrad")(np.array([[1.0, 0.0], [-1.0, 1.0]]))
+    array([0.25, 0.75])
+    """
+    entry = closest(name, TABLE, "aggregator")
+    return build(entry.aggregator, {**entry.preset, **options}, name)
+
+
+__all__ = [
+    "AGEM",
+    "GEM",
+    "MGDA",
+    "TABLE",
+    "Aggregator",
+    "Card",
+    "Constant",
+    "DualProj",
+    "Entry",
+    "Mean",
+    "PCGrad",
+    "Projection",
+    "Random",
+    "Sum",
+    "UPGrad",
+    "Weighted",
+    "make",
+    "names",
+    "project",
+]
