@@ -66,6 +66,7 @@ RECORDERS: dict[str, Recorder] = {
     "stationarity": _stationarity,
 }
 NEEDS_STEP = {"step_norm", "step_curvature"}
+NEEDS_OBJECTIVES = {"values", "pareto_distance", "stationarity"}  # of a problem with several
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ class Quadratics(MultiObjective):
 
 
 class Squares(MultiObjective):
-    """f_i(x) = s_i x_i^2 / 2 on column vectors (n, 1): the Pareto set is {0}, but every x with a zero entry is critical.
+    """f_i(x) = s_i x_i^2 / 2 on column vectors (n, 1): the Pareto set is {0}, but all x with a zero entry are critical.
 
     Where x_i = 0 the gradient of f_i vanishes, so that the weight can rest on it: weakly Pareto, not Pareto.
     """
@@ -365,4 +365,6 @@ def fonseca(
     """Build the two bells of Fonseca and Fleming with a Gaussian start around their middle."""
     check_number(size, "size", low=1)
     where = backend(device)
-    return Fonseca(where.asarray(generator(seed).standard_normal((size, 1)) / math.sqrt(size), dtype=dtype), noise=noise)
+    return Fonseca(
+        where.asarray(generator(seed).standard_normal((size, 1)) / math.sqrt(size), dtype=dtype), noise=noise
+    )
