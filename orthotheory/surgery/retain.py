@@ -6,6 +6,7 @@ exponential average, or itself) and in how much of the component goes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ def dot(a: Array, b: Array) -> Array:
 class Component(NamedTuple):
     """The coefficient of a vector along another one, and what is left."""
 
-    ratio: Array  # (..., 1), <x, a> / (|a|^2 + eps); 0 where a = 0
+    ratio: Array  # (..., 1), <x, a> / (|a|^2 + eps); 0 where a = 0, and short of overflow
     rest: Array  # (..., n), x - ratio a
 
 
@@ -61,7 +62,9 @@ def component(x: Array, along: Array, *, eps: float = 0.0, at_most: Scalar | Non
     # (x.a)/(a.a + eps) with both scales taken out; eps / scale^2 may overflow to infinity, and the ratio is then 0
     shifted = square + (eps / size_a.scale) / size_a.scale if eps else square
     share = divide(dot(y, a), shifted)
-    ratio = share * (size_x.scale / size_a.scale)
+    power = xp.log2(size_x.scale) - xp.log2(size_a.scale)
+    limit = math.log2(float(xp.finfo(x.dtype).max)) - 8  # a larger ratio saturates
+    ratio = share * 2.0 ** xp.clip(power, -limit, limit)
     if at_most is not None:
         kept = xp.minimum(ratio, xp.zeros_like(ratio) + at_most)
         rest = xp.where(kept < ratio, x - kept * along, (y - share * a) * size_x.scale)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from ..arrays import Array, array_namespace, check_matrix, check_number, device_of, dtype_name, to_host
+from ..arrays import (
+    Array,
+    array_namespace,
+    check_matrix,
+    check_number,
+    device_of,
+    dtype_name,
+    frobenius,
+    magnitude,
+    to_host,
+)
 from ..names import closest
 from ..polar.svd import thin_svd
 from .contract import divide
@@ -64,9 +74,10 @@ class Subspace:
         Columns are measured after scaling to unit length, so that no long one hides a short one.
         """
         self._check(vectors, "left")
+        _check_finite(vectors, "Subspace.extend")
         xp = array_namespace(vectors)
-        length = xp.linalg.vector_norm(vectors, axis=0)
-        unit = divide(vectors, length)
+        rows = magnitude(vectors.mT, axes=1).normalize(vectors.mT)
+        unit = divide(rows, xp.linalg.vector_norm(rows, axis=-1, keepdims=True)).mT
         new = self.outside(unit, "left")
         u, s, _ = thin_svd(new)
         # what is left of a unit vector inside the subspace is rounding, at most a few eps in each of n entries
@@ -81,6 +92,7 @@ class Subspace:
         `energy` = 1 takes all that is above rounding.
         """
         self._check(activations, "left")
+        _check_finite(activations, "Subspace.extend_by_energy")
         check_number(energy, "energy", high=1.0)
         xp = array_namespace(activations)
         a = divide(activations, xp.max(xp.abs(activations)))
@@ -126,6 +138,12 @@ class Subspace:
             )
 
 
+def _check_finite(x: Array, who: str) -> None:
+    xp = array_namespace(x)
+    if not bool(xp.all(xp.isfinite(x))):
+        raise ValueError(f"{who} needs finite vectors; an entry is infinite or not a number. Leave that sample out.")
+
+
 def principal_angles(a: Array, b: Array) -> Array:
     """Return the principal angles between the spans of orthonormal columns (n, p) and (n, q), ascending.
 
@@ -151,22 +169,20 @@ def count_below_energy(s: Array, energy: float) -> int:
 
 
 class TruncatedSVD(NamedTuple):
-    """A_k = u diag(s) vh, and the square root of the energy that all truncations so far have discarded."""
+    """A_k = u diag(s) vh, and how much all truncations so far may have lost."""
 
     u: Array  # (..., m, k)
     s: Array  # (..., k)
     vh: Array  # (..., k, n)
-    discarded: Array  # (...), an upper bound of |A - A_k|_F is the sum of the discarded norms
+    discarded: Array  # (...), sum of the Frobenius norms dropped, an upper bound of |A - A_k|_F
 
 
 def truncated_svd(a: Array, rank: int) -> TruncatedSVD:
     """Return the leading `rank` triplets of each matrix and the norm of the rest."""
     _check_rank(rank)
     check_matrix(a, "truncated_svd")
-    xp = array_namespace(a)
     u, s, vh = thin_svd(a)
-    rest = xp.linalg.vector_norm(s[..., rank:], axis=-1) if s.shape[-1] > rank else 0 * s[..., 0]
-    return TruncatedSVD(u[..., :rank], s[..., :rank], vh[..., :rank, :], rest)
+    return TruncatedSVD(u[..., :rank], s[..., :rank], vh[..., :rank, :], _tail(s, rank))
 
 
 def append_columns(factors: TruncatedSVD, columns: Array, rank: int) -> TruncatedSVD:
@@ -203,8 +219,11 @@ def append_columns(factors: TruncatedSVD, columns: Array, rank: int) -> Truncate
     zeros_right = xp.zeros((*batch, k, c), dtype=s.dtype, device=device_of(s))
     zeros_left = xp.zeros((*batch, c, n), dtype=s.dtype, device=device_of(s))
     extended = xp.concat([xp.concat([vh, zeros_right], axis=-1), xp.concat([zeros_left, eye], axis=-1)], axis=-2)
-    dropped = xp.linalg.vector_norm(t[..., rank:], axis=-1) if t.shape[-1] > rank else 0 * t[..., 0]
-    return TruncatedSVD(left, t[..., :rank], kh[..., :rank, :] @ extended, discarded + dropped)
+    return TruncatedSVD(left, t[..., :rank], kh[..., :rank, :] @ extended, discarded + _tail(t, rank))
+
+
+def _tail(s: Array, rank: int) -> Array:
+    return frobenius(s[..., None, rank:]) if s.shape[-1] > rank else 0 * s[..., 0]
 
 
 def frequent_directions(sketch: Array, rows: Array) -> Array:

@@ -91,8 +91,8 @@ def trust_region_step(forget: Array, retain: Array, radius: Scalar, metric: Arra
 def safe_step(forget: Array, retain: Array, radius: Scalar) -> Array:
     """Return argmax <g, d> over R d <= 0, |d| <= radius: retain losses may fall, but none may rise, to first order.
 
-    The projection of g on the cone {d : R d <= 0}, scaled to the radius; zero where g lies in the dual cone. Its value is
-    at least that of `trust_region_step`, whose feasible set is smaller. Euclidean metric.
+    The projection of g on the cone {d : R d <= 0}, scaled to the radius; zero where g lies in the polar cone, the
+    nonnegative combinations of the rows. Its value is at least that of `trust_region_step`. Euclidean metric.
     """
     check_number(radius, "radius", open_high=True)
     _check(forget, retain)
