@@ -11,12 +11,17 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..names import build, closest
+from .alignment import AlignedMTL
+from .bargaining import FairGrad, NashMTL
 from .cone import Projection, project
-from .conflict import PCGrad
+from .conflict import GradVac, PCGrad
 from .contract import Aggregator, Card, Weighted
 from .dual_cone import AGEM, GEM, DualProj, UPGrad
-from .mgda import MGDA
+from .equal_angle import IMTLG, ConFIG
+from .mgda import MGDA, CAGrad
+from .robust import Flag, GradDrop, Krum, TrimmedMean
 from .simple import Constant, Mean, Random, Sum
+from .stochastic import CRMOGM, DBMTL, ExcessMTL, MoCo, MoDo, SDMGrad
 
 
 class Entry(NamedTuple):
@@ -36,7 +41,25 @@ TABLE: dict[str, Entry] = {
     "gem": Entry(GEM),
     "a-gem": Entry(AGEM),
     "mgda": Entry(MGDA),
+    "cagrad": Entry(CAGrad),
     "pcgrad": Entry(PCGrad),
+    "gradvac": Entry(GradVac),
+    "imtl-g": Entry(IMTLG),
+    "imtl-g-safe": Entry(IMTLG, {"sign_safe": True}),
+    "config": Entry(ConFIG),
+    "nash-mtl": Entry(NashMTL),
+    "fairgrad": Entry(FairGrad, {"alpha": 2.0}),
+    "aligned-mtl": Entry(AlignedMTL),
+    "sdmgrad": Entry(SDMGrad),
+    "modo": Entry(MoDo),
+    "moco": Entry(MoCo),
+    "cr-mogm": Entry(CRMOGM),
+    "excess-mtl": Entry(ExcessMTL),
+    "db-mtl": Entry(DBMTL),
+    "graddrop": Entry(GradDrop),
+    "krum": Entry(Krum),
+    "trimmed-mean": Entry(TrimmedMean),
+    "flag": Entry(Flag),
 }
 
 
@@ -58,19 +81,36 @@ def make(name: str, **options) -> Aggregator:
 
 __all__ = [
     "AGEM",
+    "CRMOGM",
+    "DBMTL",
     "GEM",
+    "IMTLG",
     "MGDA",
     "TABLE",
     "Aggregator",
+    "AlignedMTL",
+    "CAGrad",
     "Card",
+    "ConFIG",
     "Constant",
     "DualProj",
     "Entry",
+    "ExcessMTL",
+    "FairGrad",
+    "Flag",
+    "GradDrop",
+    "GradVac",
+    "Krum",
     "Mean",
+    "MoCo",
+    "MoDo",
+    "NashMTL",
     "PCGrad",
     "Projection",
     "Random",
+    "SDMGrad",
     "Sum",
+    "TrimmedMean",
     "UPGrad",
     "Weighted",
     "make",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_namespace, backend_of, check_matrix, check_number, dtype_name, generator, magnitude
+from ..arrays import Array, array_namespace, backend_of, check_matrix, check_number, generator, magnitude
 
 Status = Literal["exact", "secondary", "reconstructed"]
 
@@ -202,6 +202,15 @@ def gram(rows: Array) -> Array:
     return rows @ array_namespace(rows).matrix_transpose(rows)
 
 
+def compress(rows: Rows) -> Array:
+    """Return vectors (..., m, min(m, n)) with the Gramian of `rows.relative`, by QR: the condition is not squared."""
+    xp = array_namespace(rows.unit)
+    m, n = rows.unit.shape[-2:]
+    if n <= m:
+        return rows.relative
+    return xp.matrix_transpose(xp.linalg.qr(xp.matrix_transpose(rows.unit)).R) * rows.scale[..., None]
+
+
 def divide(a: Array, b: Array) -> Array:
     """Return a / b, 0 where b is 0."""
     xp = array_namespace(a, b)
@@ -228,8 +237,8 @@ __all__ = [
     "Weighted",
     "check_jacobian",
     "combine",
+    "compress",
     "divide",
-    "dtype_name",
     "gram",
     "preference",
     "rows_of",

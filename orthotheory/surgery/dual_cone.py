@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..arrays import array_namespace, check_number, device_of
+from ..arrays import Array, array_namespace, check_number, device_of
 from .cone import flat, multipliers
 from .contract import Aggregator, Card, Rows, Weighted, combine, divide, preference, rows_of
 
@@ -68,23 +68,29 @@ class DualProj(Weighted):
     )
 
     def coefficients(self, rows, *rng):
-        a, _ = self._project(rows)
-        return a
+        return _project_mean(rows, self.preference)[0]
 
     def update(self, jacobian, *rng):
         rows = rows_of(jacobian)
-        return rows.peak * self._project(rows)[1]
+        return rows.peak * _project_mean(rows, self.preference)[1]
 
-    def _project(self, rows: Rows):
-        xp = array_namespace(rows.unit)
-        items = flat(rows)
-        share = preference(self.preference, items) * items.scale
-        mean = combine(share, items.unit)[:, None, :]
-        found = multipliers(items, mean)
-        a = share + found.v[:, 0, :]
-        x = found.points(mean, items.unit)[:, 0, :]
-        *batch, m, n = rows.unit.shape
-        return xp.reshape(a, (*batch, m)), xp.reshape(x, (*batch, n))
+
+def _project_mean(rows: Rows, weights: Any = None) -> tuple[Array, Array]:
+    """Return the coefficients of the unit rows and the point, relative to `rows.peak`."""
+    xp = array_namespace(rows.unit)
+    items = flat(rows)
+    share = preference(weights, items) * items.scale
+    mean = combine(share, items.unit)[:, None, :]
+    found = multipliers(items, mean)
+    a = share + found.v[:, 0, :]
+    x = found.points(mean, items.unit)[:, 0, :]
+    *batch, m, n = rows.unit.shape
+    return xp.reshape(a, (*batch, m)), xp.reshape(x, (*batch, n))
+
+
+def nearest_to_mean(rows: Rows) -> Array:
+    """Return the coefficients of the unit rows in the point of the dual cone nearest to the mean row."""
+    return _project_mean(rows)[0]
 
 
 @dataclass(frozen=True)
