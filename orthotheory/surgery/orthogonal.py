@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..arrays import Array, array_namespace, backend_of, check_matrix, check_number, magnitude, to_host
-from ..polar.svd import thin_svd
 from .cone import project
 from .contract import Aggregator, Card
 
@@ -166,20 +165,6 @@ def project_in_metric(jacobian: Array, gradient: Array, metric: Array) -> Array:
         raise ValueError(f"metric needs n = {gradient.shape[-1]} positive entries; got shape {tuple(metric.shape)}.")
     root = xp.sqrt(metric)
     return root * project(jacobian * root[..., None, :], gradient * root).point
-
-
-def aligned_by_polar(jacobian: Array) -> Array:
-    """Return AlignedMTL's update from the polar factor of the Jacobian: s polar(J)^T (1/m, ..., 1/m), (..., n).
-
-    s is the smallest nonzero singular value. AlignedMTL is Muon's orthogonalization applied to the Jacobian, theorem
-    `aligned-is-polar`. Cost: one SVD of the Jacobian, not of its Gramian, whose condition is the square.
-    """
-    check_matrix(jacobian, "aligned_by_polar")
-    xp = array_namespace(jacobian)
-    u, s, vh = thin_svd(jacobian)
-    least = xp.min(xp.where(s > 0, s, xp.max(s, axis=-1, keepdims=True)), axis=-1)
-    factor = (u * xp.astype(s > 0, s.dtype)[..., None, :]) @ vh
-    return least[..., None] * xp.mean(factor, axis=-2)
 
 
 def _solve(gradients: Array, offset: Array | None) -> SpectralStep:

@@ -14,6 +14,8 @@ from .polynomials import newton_schulz_factor
 from .rates import Exponent, fit_exponent
 from .smoothness import smoothness_quadratic
 from .stochastic import trust_region_momentum
+from .surgery import THEOREMS as SURGERY_THEOREMS
+from .surgery_orthogonal import THEOREMS as ORTHOGONAL_SURGERY_THEOREMS
 
 TABLE: dict[str, Theorem] = {
     theorem.label: theorem
@@ -30,6 +32,8 @@ TABLE: dict[str, Theorem] = {
         lion_k_phase,
         *LION_K_THEOREMS,
         *CONSTRAINED_THEOREMS,
+        *SURGERY_THEOREMS,
+        *ORTHOGONAL_SURGERY_THEOREMS,
     )
 }
 
