@@ -69,7 +69,8 @@ class GPM:
         """Return the subspace after a task with inputs (in, samples)."""
         if self.first == "code" and not memory.dimension:
             u, s, _ = thin_svd(activations)
-            return memory.extend(u[:, : count_below_energy(s, self.energy)]) if (s > 0).any() else memory
+            count = count_below_energy(s, self.energy)
+            return memory.extend(u[:, :count]) if count else memory
         return memory.extend_by_energy(activations, self.energy)
 
     def project(self, memory: Subspace, gradient: Array) -> Array:
@@ -211,7 +212,7 @@ class IF2Net:
             if self.alpha == 0:
                 ph = p @ ph  # P is idempotent here: the second product removes rounding
             free = (h.mT @ ph)[0, 0]
-            known = self.alpha == 0 and bool(free <= len(h) * eps * (h.mT @ h)[0, 0])
+            known = self.alpha == 0 and bool(free <= h.shape[0] * eps * (h.mT @ h)[0, 0])
             if not known and bool(free > 0):
                 p = p - ph @ ph.mT / (self.alpha + ((ph.mT @ ph)[0, 0] if self.alpha == 0 else free))
                 p = (p + p.mT) / 2

@@ -82,7 +82,7 @@ class CoSO:
         memory, p, m, v, sketch, steps = state
         if steps % self.interval == 0:
             u, s, _ = thin_svd(g)
-            new = memory.outside(u[:, : self.rank] * xp.astype(s[: self.rank] > 0, u.dtype), "left")
+            new = memory.outside(u[:, : p.shape[1]] * xp.astype(s[: p.shape[1]] > 0, u.dtype), "left")
             if self.carry == "reset":
                 m, v = 0 * m, 0 * v
             else:
@@ -98,9 +98,7 @@ class CoSO:
 
     def end_task(self, state: State) -> Subspace:
         """Return M with the leading sketched gradient directions appended, orthonormal to it."""
-        return (
-            state.memory.extend_by_energy(state.sketch.mT, self.energy) if (state.sketch != 0).any() else state.memory
-        )
+        return state.memory.extend_by_energy(state.sketch.mT, self.energy)
 
 
 class Sculpted(NamedTuple):

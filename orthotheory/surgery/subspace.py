@@ -120,7 +120,7 @@ class Subspace:
 
     def _append(self, u: Array) -> Subspace:
         xp = array_namespace(self.basis)
-        u = u[:, : self.capacity]
+        u = u[:, : min(self.capacity, u.shape[1])]
         if not u.shape[1]:
             return self
         q, _ = xp.linalg.qr(self.outside(u, "left"), mode="reduced")  # orthonormal to the basis once more
@@ -182,7 +182,8 @@ def truncated_svd(a: Array, rank: int) -> TruncatedSVD:
     _check_rank(rank)
     check_matrix(a, "truncated_svd")
     u, s, vh = thin_svd(a)
-    return TruncatedSVD(u[..., :rank], s[..., :rank], vh[..., :rank, :], _tail(s, rank))
+    kept = min(rank, s.shape[-1])
+    return TruncatedSVD(u[..., :kept], s[..., :kept], vh[..., :kept, :], _tail(s, kept))
 
 
 def append_columns(factors: TruncatedSVD, columns: Array, rank: int) -> TruncatedSVD:
@@ -213,13 +214,14 @@ def append_columns(factors: TruncatedSVD, columns: Array, rank: int) -> Truncate
     corner = xp.zeros((*batch, r.shape[-2], k), dtype=s.dtype, device=device_of(s))
     core = xp.concat([xp.concat([diagonal, inside + correction], axis=-1), xp.concat([corner, r], axis=-1)], axis=-2)
     f, t, kh = thin_svd(core)
-    left = xp.concat([u, q], axis=-1) @ f[..., :rank]
+    kept = min(rank, t.shape[-1])
+    left = xp.concat([u, q], axis=-1) @ f[..., :kept]
     n = vh.shape[-1]
     eye = xp.broadcast_to(xp.eye(c, dtype=s.dtype, device=device_of(s)), (*batch, c, c))
     zeros_right = xp.zeros((*batch, k, c), dtype=s.dtype, device=device_of(s))
     zeros_left = xp.zeros((*batch, c, n), dtype=s.dtype, device=device_of(s))
     extended = xp.concat([xp.concat([vh, zeros_right], axis=-1), xp.concat([zeros_left, eye], axis=-1)], axis=-2)
-    return TruncatedSVD(left, t[..., :rank], kh[..., :rank, :] @ extended, discarded + _tail(t, rank))
+    return TruncatedSVD(left, t[..., :kept], kh[..., :kept, :] @ extended, discarded + _tail(t, kept))
 
 
 def _tail(s: Array, rank: int) -> Array:
