@@ -147,13 +147,10 @@ class Projected(NamedTuple):
         """Return the map's value at the projected momentum."""
         return (change or self.orthogonalize)(self.old.outside(self.momentum, "right"))
 
-    def kept(self, change: Map | None = None) -> np.ndarray:
-        """Return the Frobenius norm of the update outside the old inputs, shape (1,)."""
-        return np.atleast_1d(np.linalg.norm(self.old.outside(self.update(change), "right")))
-
-    def whole(self, change: Map | None = None) -> np.ndarray:
-        """Return the Frobenius norm of the update, shape (1,)."""
-        return np.atleast_1d(np.linalg.norm(self.update(change)))
+    def leak(self, change: Map | None = None) -> np.ndarray:
+        """Return 1 + |X Q|_F / |X|_F for the update X, shape (1,): 1 where no old output changes."""
+        x = self.update(change)
+        return np.atleast_1d(1 + np.linalg.norm(x @ self.old.basis) / np.linalg.norm(x))
 
 
 def _projections(size: Size) -> Iterator[tuple[str, Projected]]:
@@ -337,14 +334,14 @@ polar_keeps_projection = Theorem(
     assumes=(Assumption("Q is orthonormal", lambda c: np.allclose(c.old.basis.T @ c.old.basis, np.eye(c.old.dimension),
                                                                   atol=1e-12)),),
     kind="identity",
-    lhs=lambda c: c.kept(),
-    rhs=lambda c: c.whole(),
+    lhs=lambda c: c.leak(),
+    rhs=lambda c: np.ones(1),
     cases=_projections,
-    broken=lambda t: dataclasses.replace(t, lhs=lambda c: c.kept(np.sign), rhs=lambda c: c.whole(np.sign)),
+    broken=lambda t: dataclasses.replace(t, lhs=lambda c: c.leak(np.sign)),
     mistake="the sign of each entry in place of the polar factor",
     source="ours, on [saha2021gradient]",
-    tolerance=1e-12,
-    reason="|X P|_F and |X|_F differ by the square of what leaks, itself a few eps times the gain of the polynomial",
+    tolerance=1e-11,
+    reason="a step multiplies what rounding puts outside by its slope at 0; 14 quintic steps by 1.875^14 = 6.6e3",
 )  # fmt: skip
 
 gpm_forgetting = Theorem(
@@ -391,8 +388,8 @@ unlearning_trust_region = Theorem(
     label="unlearning-trust-region",
     title="Geometric disentanglement is a trust-region step",
     statement=(
-        r"\max\{\langle g,d\rangle:Rd=0,\ \langle d,M^{-1}d\rangle\le\rho^2\}=\rho\,\sqrt{\langle g_\perp,Mg_\perp\rangle},"
-        r"\qquad g_\perp=g-R^{\top}(RMR^{\top})^{+}RMg"
+        r"\max\{\langle g,d\rangle:Rd=0,\ \langle d,M^{-1}d\rangle\le\rho^2\}"
+        r"=\rho\,\sqrt{\langle g_\perp,Mg_\perp\rangle},\qquad g_\perp=g-R^{\top}(RMR^{\top})^{+}RMg"
     ),
     assumes=(Assumption("the solution is feasible", lambda c: c.feasible()),),
     kind="tight",
