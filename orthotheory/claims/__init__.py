@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..names import closest
-from . import auon, convergence, cost, lion
+from . import auon, continual, convergence, cost, lion, surgery
 from .contract import Claim, Verdict, ledger_row
 
-_CLAIMS = (*auon.CLAIMS, *cost.CLAIMS, *convergence.CLAIMS, *lion.CLAIMS)
+_CLAIMS = (*auon.CLAIMS, *cost.CLAIMS, *convergence.CLAIMS, *lion.CLAIMS, *surgery.CLAIMS, *continual.CLAIMS)
 TABLE: dict[str, Claim] = {claim.label: claim for claim in _CLAIMS}
 
 

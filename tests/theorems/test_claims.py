@@ -22,6 +22,16 @@ EXPECTED = {
     "newton-schulz-quadratic-cost": "refuted",
     "muon-constant-step-converges": "refuted",
     "lion-solves-constrained": "holds_if",
+    "upgrad-ridge-properties": "refuted",
+    "imtl-g-descends": "refuted",
+    "mgda-frank-wolfe": "refuted",
+    "pcgrad-conflict-free": "holds_if",
+    "mgda-reaches-pareto": "refuted",
+    "orthogonalize-after-surgery": "refuted",
+    "precondition-after-surgery": "refuted",
+    "muon-keeps-old-outputs": "holds",
+    "sculpting-keeps-critical": "refuted",
+    "if2net-unlimited": "refuted",
 }
 
 
