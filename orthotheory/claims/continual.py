@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import numpy as np
 
 from ..methods import Adam, HeavyBall, Method, Muon, SignDescent
-from ..polar import MUON_QUINTIC, polar_factor
+from ..polar import MUON_QUINTIC
 from ..problems.tasks import task_sequence
 from ..surgery.continual import GPM, IF2Net
 from ..surgery.sculpting import Sculpted, sculpt
@@ -29,7 +28,7 @@ OPTIMIZERS: dict[str, Method] = {
 
 
 def change_of_old_outputs(method: Method, seed: int) -> float:
-    """Return |(W_end - W_0) A|_F / (|W_end - W_0|_2 |A|_F) after a second task on projected gradients, A the old inputs.
+    """Return |dW A|_F / (|dW|_2 |A|_F) of the change dW by a second task on projected gradients, A the old inputs.
 
     The projected gradient is all that the optimizer sees: GPM with energy 1.
     """

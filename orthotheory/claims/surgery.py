@@ -1,6 +1,6 @@
 """Gradient surgery: what its rules promise, what their usual code delivers, and what an optimizer makes of it.
 
-A conflict is measured by the cosine of an update with a gradient, so that a short gradient counts as much as a long one.
+A conflict is measured by the cosine of an update with a gradient, so that short gradients count as much as long ones.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def keeps_the_properties(rule: Rule, size: Size) -> Verdict:
 
 
 def never_ascends_all(rule: Rule, size: Size) -> Verdict:
-    """Judge whether an update never raises all objectives at once: three gradients of full rank, two nearly parallel."""
+    """Judge whether an update never raises all objectives at once: three independent gradients, two nearly parallel."""
     rng = np.random.default_rng(2)
     count, ascents = 500 if size == "smoke" else 10_000, 0
     for _ in range(count):
