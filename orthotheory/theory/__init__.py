@@ -12,6 +12,7 @@ from .lion_k_flow import LionKFlow, lion_k_dissipation, lion_k_lyapunov, lion_k_
 from .multiplier import cycle_multiplier
 from .polynomials import newton_schulz_factor
 from .rates import Exponent, fit_exponent
+from .retain import THEOREMS as RETAIN_THEOREMS
 from .smoothness import smoothness_quadratic
 from .stochastic import trust_region_momentum
 from .surgery import THEOREMS as SURGERY_THEOREMS
@@ -34,6 +35,7 @@ TABLE: dict[str, Theorem] = {
         *CONSTRAINED_THEOREMS,
         *SURGERY_THEOREMS,
         *ORTHOGONAL_SURGERY_THEOREMS,
+        *RETAIN_THEOREMS,
     )
 }
 
