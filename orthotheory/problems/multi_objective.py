@@ -188,7 +188,7 @@ class Quadratics(MultiObjective):
 
     def _distance_to_curve(self, w):
         xp, (basis, curve) = array_namespace(w), self._diagonal
-        share, first, second = curve[0], curve[1], curve[2]
+        share, first, second = (curve[i, ...] for i in range(3))
 
         def distance(t):  # (batch, points) -> (batch, points)
             t = t[..., None, None]

@@ -274,7 +274,8 @@ class _Path:
         d = d / xp.where(top > 1, top, xp.ones_like(top))[..., None, None]
         worst = xp.min(progress(self.rows, d), axis=-1)
         if self.simplex:
-            return [d, w, worst, upper]
+            total = xp.sum(w, axis=-1)  # 1 up to what the linear systems leave
+            return [d, w / total[..., None], worst, upper / total]
         d = xp.where(_trailing(worst >= 0, d), d, xp.zeros_like(d))
         return [d, w, xp.sum(self.base * d, axis=(-2, -1)), upper]
 
