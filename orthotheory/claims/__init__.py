@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ..names import closest
-from . import auon, continual, convergence, cost, lion, surgery
+from . import auon, continual, convergence, cost, lion, merging, retain, sequences, surgery
 from .contract import Claim, Verdict, ledger_row
 
-_CLAIMS = (*auon.CLAIMS, *cost.CLAIMS, *convergence.CLAIMS, *lion.CLAIMS, *surgery.CLAIMS, *continual.CLAIMS)
-TABLE: dict[str, Claim] = {claim.label: claim for claim in _CLAIMS}
+_MODULES = (auon, cost, convergence, lion, surgery, continual, retain, sequences, merging)
+TABLE: dict[str, Claim] = {claim.label: claim for module in _MODULES for claim in module.CLAIMS}
 
 
 def names() -> list[str]:

@@ -120,6 +120,35 @@ tangent_norm_growth = Theorem(
 )
 
 
+def momentum_growth(run: Tangent, beta: float = 0.9) -> np.ndarray:
+    """Return |w_0|^2 + eta^2 sum_{k<K} |u_k|^2 (1 + 2 sum_{j=1}^{K-1-k} beta^j) for every K."""
+    total = np.zeros(len(run.norms))
+    for k, square in enumerate(run.steps[1:]):
+        ages = np.arange(len(run.norms) - k - 1)  # K - 1 - k for K = k + 1, ...
+        total[k + 1 :] += square * (1 + 2 * beta * (1 - beta**ages) / (1 - beta))
+    return run.norms[0] + total
+
+
+momentum_norm_growth = Theorem(
+    label="momentum-norm-growth",
+    title="Momentum makes scale-invariant weights grow",
+    statement=(
+        r"\langle w_k,\nabla f(w_k)\rangle=0,\ u_k=\beta u_{k-1}+\nabla f(w_k)\ \Rightarrow\ "
+        r"\|w_K\|^2=\|w_0\|^2+\eta^2\sum_{k<K}\|u_k\|^2\Bigl(1+2\sum_{j=1}^{K-1-k}\beta^j\Bigr)"
+    ),
+    assumes=(),
+    kind="identity",
+    lhs=lambda c: c.norms,
+    rhs=momentum_growth,
+    cases=_tangent(False),
+    broken=lambda t: dataclasses.replace(t, rhs=lambda c: momentum_growth(c, 0.85)),
+    mistake="beta = 0.85 in place of 0.9",
+    source="[heo2020adamp]",
+    tolerance=1e-11,
+    reason="200 steps of a few roundings each, with a factor up to 1 + 2 beta / (1 - beta) = 19",
+)
+
+
 class Barrier(NamedTuple):
     """A main and an auxiliary gradient, and the weight of the second."""
 
@@ -326,6 +355,7 @@ core_iso_ratio = Theorem(
 THEOREMS = (
     unlearning_second_order,
     tangent_norm_growth,
+    momentum_norm_growth,
     barrier_descent,
     svd_update_error,
     rogo_forgetting,

@@ -32,6 +32,22 @@ EXPECTED = {
     "muon-keeps-old-outputs": "holds",
     "sculpting-keeps-critical": "refuted",
     "if2net-unlimited": "refuted",
+    "unlearning-first-order": "holds",
+    "unlearning-optimal": "holds",
+    "bloop-average": "holds_if",
+    "adamp-norm-growth": "holds",
+    "lattice-novel": "holds",
+    "coso-keeps-memory": "holds",
+    "rogo-transfers": "holds_if",
+    "federated-orthogonal": "holds",
+    "opcm-orthogonal": "holds",
+    "iso-aligns": "holds",
+    "core-lossless": "holds",
+    "core-commutes": "refuted",
+    "osrm-interference": "holds_if",
+    "fw-merging-gap": "refuted",
+    "ota-curvature": "holds_if",
+    "decoupling-small-tasks": "holds",
 }
 
 
