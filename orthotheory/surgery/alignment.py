@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ..arrays import array_namespace
 from ..polar.svd import svd_of_moderate
-from .contract import Card, Weighted, divide, preference, rows_of
+from .contract import Card, Weighted, divide, preference
 
 SCALES = ("min", "median", "rmse")
 
@@ -48,13 +48,12 @@ class AlignedMTL(Weighted):
         p = (xp.matrix_transpose(u) @ (preference(self.preference, rows) + xp.zeros_like(rows.norm))[..., None])[..., 0]
         return common * (u @ divide(p, s)[..., None])[..., 0] * rows.scale
 
-    def update(self, jacobian, *rng):
-        rows = rows_of(jacobian)
+    def point(self, rows, *rng):
         xp = array_namespace(rows.unit)
         u, s, vh, common = self._factor(rows)
         p = (xp.matrix_transpose(u) @ (preference(self.preference, rows) + xp.zeros_like(rows.norm))[..., None])[..., 0]
         p = xp.where(s > 0, p, xp.zeros_like(p))
-        return rows.peak * common * (xp.matrix_transpose(vh) @ p[..., None])[..., 0]
+        return common * (xp.matrix_transpose(vh) @ p[..., None])[..., 0]
 
     def _factor(self, rows):
         xp = array_namespace(rows.unit)

@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..arrays import Array, array_namespace, check_number, device_of
-from .contract import Card, Rows, Weighted, compress, divide
+from .contract import Card, Rows, Weighted, combine, divide, expand, reduce
 from .mgda import min_norm
 
 STATIONARY = 1e-10  # least norm in the hull of the unit rows, below which a Jacobian counts as Pareto stationary
-NEWTON_STEPS = 200
+NEWTON_STEPS, POLISH = 200, 2
 TRUST = 0.6  # largest relative change of a weight in a step
 
 
@@ -51,6 +51,28 @@ def fair_weights(g: Array, alpha: float, w: Array) -> Array:
     return w
 
 
+def fair_point(g: Array, alpha: float, x: Array) -> Array:
+    """Improve x = sum_i s_i^-alpha g_i, s_i = g_i . x > 0, by Newton's method on the dual potential.
+
+        phi*(x) = 1/2 |x|^2 - sum_i s_i^(1 - alpha) / (1 - alpha)
+
+    Next to stationarity the weights are large and their sum cancels; x itself stays well conditioned. Each step is a
+    least-squares problem.
+    """
+    xp = array_namespace(g)
+    eye = xp.eye(g.shape[-1], dtype=g.dtype, device=device_of(g)) + xp.zeros_like(g[..., :1, :])
+    for _ in range(POLISH):
+        s = (g @ x[..., None])[..., 0]
+        good = xp.all(s > 0, axis=-1, keepdims=True)
+        s = xp.where(good, s, xp.ones_like(s))
+        stacked = xp.concat([alpha**0.5 * s[..., None] ** (-(alpha + 1) / 2) * g, eye], axis=-2)
+        wanted = xp.concat([s ** ((1 - alpha) / 2) / alpha**0.5, -x], axis=-1)
+        q, r = xp.linalg.qr(stacked)
+        step = xp.linalg.solve(r, xp.matrix_transpose(q) @ wanted[..., None])[..., 0]
+        x = x + xp.where(good, step, xp.zeros_like(step))
+    return x
+
+
 @dataclass(frozen=True)
 class FairGrad(Weighted):
     """Fair resource allocation: positive weights with G w = w^(-1/alpha), i.e. g_i . x = w_i^(-1/alpha) > 0.
@@ -78,12 +100,20 @@ class FairGrad(Weighted):
         return (1 - self.alpha) / (1 + self.alpha)
 
     def coefficients(self, rows, *rng):
+        return self._solve(rows)[0]
+
+    def point(self, rows, *rng):
+        return self._solve(rows)[1]
+
+    def _solve(self, rows: Rows) -> tuple[Array, Array]:
         xp = array_namespace(rows.unit)
         stationary = is_stationary(rows)
-        g = xp.where(stationary[..., None], xp.ones_like(rows.unit[..., :1]), compress(rows))
+        g, q = reduce(rows)
+        g = xp.where(stationary[..., None], xp.ones_like(g), g)
         length = xp.where(stationary, xp.ones_like(rows.length), rows.length)
         w = fair_weights(g, self.alpha, length ** (-2 * self.alpha / (1 + self.alpha)))
-        return xp.where(stationary, xp.zeros_like(w), w * rows.scale)
+        x = expand(fair_point(g, self.alpha, combine(w, g)), q)
+        return xp.where(stationary, xp.zeros_like(w), w * rows.scale), xp.where(stationary, xp.zeros_like(x), x)
 
 
 @dataclass(frozen=True)
@@ -117,6 +147,15 @@ class NashMTL(Weighted):
         return 0.0
 
     def coefficients(self, rows, *rng):
-        equal = array_namespace(rows.unit).astype(rows.norm > 0, rows.norm.dtype)
-        a = FairGrad(1.0).coefficients(rows._replace(scale=equal))
-        return a if self.max_norm is None else a * min(1.0, self.max_norm / a.shape[-1] ** 0.5)
+        return self._cap(rows) * FairGrad(1.0).coefficients(_equal(rows))
+
+    def point(self, rows, *rng):
+        return self._cap(rows) * FairGrad(1.0).point(_equal(rows))
+
+    def _cap(self, rows: Rows) -> float:
+        return 1.0 if self.max_norm is None else min(1.0, self.max_norm / rows.unit.shape[-2] ** 0.5)
+
+
+def _equal(rows: Rows) -> Rows:
+    """Return the same rows with lengths in [1, 2): the solution does not depend on them."""
+    return rows._replace(scale=array_namespace(rows.unit).astype(rows.norm > 0, rows.norm.dtype))

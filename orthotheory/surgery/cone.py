@@ -23,7 +23,7 @@ from .pivoting import LANE_BYTES, LeastSquares, Normal, back_substitute, forward
 
 # Below this pivot of the unit-diagonal Gramian, i.e. squared sine of a row to the span of the others in the support,
 # the Gramian is not used: a multiplier of the Gram route then carries a relative error of at most a few eps / PIVOT.
-PIVOT = 1e-4
+PIVOT = 1e-2
 CORRECTIONS = 3  # each gains a factor of eps / squared sine: enough for rows that are nearly opposite to 1e-7
 
 

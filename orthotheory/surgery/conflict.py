@@ -97,7 +97,7 @@ class GradVac(Aggregator):
     def __post_init__(self):
         check_number(self.beta, "GradVac.beta", high=1.0)
 
-    def init(self, jacobian):
+    def start(self, jacobian):
         xp, m = array_namespace(jacobian), jacobian.shape[-2]
         return xp.zeros((*jacobian.shape[:-2], m, m), dtype=xp.float64, device=device_of(jacobian)), 0
 

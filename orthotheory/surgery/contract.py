@@ -62,6 +62,7 @@ def rows_of(jacobian: Array) -> Rows:
     low = float(xp.finfo(xp.float64).smallest_normal)
     scale = xp.where(alive, size.scale[..., 0], xp.full_like(norm, low))
     peak = xp.max(scale, axis=-1, keepdims=True)
+    peak = xp.where(xp.any(alive, axis=-1, keepdims=True), peak, xp.ones_like(peak))
     return Rows(unit, norm, xp.where(alive, scale / peak * step, xp.zeros_like(norm)), peak)
 
 
@@ -128,7 +129,12 @@ class Aggregator:
         return self.step(jacobian, self.init(jacobian))[0]
 
     def init(self, jacobian: Array) -> Any:
-        """Return the state before the first step; a random aggregator counts its steps."""
+        """Return the state before the first step, for Jacobians like this one."""
+        check_jacobian(jacobian, type(self).__name__)
+        return self.start(jacobian)
+
+    def start(self, jacobian: Array) -> Any:
+        """Return the first state; a random aggregator counts its steps."""
         return 0 if self.random else ()
 
     def step(self, jacobian: Array, state: Any) -> tuple[Array, Any]:
@@ -176,9 +182,13 @@ class Weighted(Aggregator):
         """Return the weights of `rows.unit`."""
         raise NotImplementedError
 
+    def point(self, rows: Rows, *rng: np.random.Generator) -> Array:
+        """Return the update in units of `rows.peak ** homogeneity`; overridden where combining rows would cancel."""
+        return combine(self.coefficients(rows, *rng), rows.unit)
+
     def update(self, jacobian: Array, *rng: np.random.Generator) -> Array:
         rows = rows_of(jacobian)
-        return rows.peak**self.homogeneity * combine(self.coefficients(rows, *rng), rows.unit)
+        return rows.peak**self.homogeneity * self.point(rows, *rng)
 
     def weights(self, jacobian: Array) -> Array:
         """Return w of shape (..., m) with update = w @ jacobian; 0 for a zero row, infinite where it overflows."""
@@ -188,7 +198,9 @@ class Weighted(Aggregator):
             return xp.sum(jacobian, axis=-1)
         rows = rows_of(jacobian)
         rng = (self.draws(0),) if self.random else ()
-        w = rows.peak ** (self.homogeneity - 1) * divide(self.coefficients(rows, *rng), rows.scale)
+        w = divide(self.coefficients(rows, *rng), rows.scale)
+        if self.homogeneity != 1:
+            w = xp.where(w != 0, rows.peak ** (self.homogeneity - 1), xp.zeros_like(w)) * w
         return self._restore(w, jacobian)
 
 
@@ -204,11 +216,22 @@ def gram(rows: Array) -> Array:
 
 def compress(rows: Rows) -> Array:
     """Return vectors (..., m, min(m, n)) with the Gramian of `rows.relative`, by QR: the condition is not squared."""
+    return reduce(rows)[0]
+
+
+def reduce(rows: Rows) -> tuple[Array, Array | None]:
+    """Return (c, q) with rows.relative = c @ q^T and orthonormal columns q, None for the identity where n <= m."""
     xp = array_namespace(rows.unit)
     m, n = rows.unit.shape[-2:]
     if n <= m:
-        return rows.relative
-    return xp.matrix_transpose(xp.linalg.qr(xp.matrix_transpose(rows.unit)).R) * rows.scale[..., None]
+        return rows.relative, None
+    q, r = xp.linalg.qr(xp.matrix_transpose(rows.unit))
+    return xp.matrix_transpose(r) * rows.scale[..., None], q
+
+
+def expand(x: Array, q: Array | None) -> Array:
+    """Return q x, the point with coordinates x."""
+    return x if q is None else (q @ x[..., None])[..., 0]
 
 
 def divide(a: Array, b: Array) -> Array:
@@ -224,7 +247,7 @@ def preference(values: Any, rows: Rows) -> Array:
     where = backend_of(rows.unit)
     if values is None:
         return where.xp.full((m,), 1.0 / m, dtype=rows.unit.dtype, device=where.device)
-    check_number(values, "preference", open_high=True)
+    check_number(np.asarray(values), "preference", open_high=True)
     if np.shape(values) != (m,):
         raise ValueError(f"preference needs one weight a row, shape ({m},); got shape {np.shape(values)}.")
     return where.asarray(values, "float64")
@@ -239,7 +262,9 @@ __all__ = [
     "combine",
     "compress",
     "divide",
+    "expand",
     "gram",
     "preference",
+    "reduce",
     "rows_of",
 ]

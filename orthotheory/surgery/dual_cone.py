@@ -38,13 +38,12 @@ class UPGrad(Weighted):
         v = multipliers(flat(rows)).v
         return share + combine(share, xp.reshape(v, (*rows.unit.shape[:-1], v.shape[-1])))
 
-    def update(self, jacobian, *rng):
-        rows = rows_of(jacobian)
+    def point(self, rows, *rng):
         xp = array_namespace(rows.unit)
         items = flat(rows)
         share = preference(self.preference, items) * items.scale
-        x = items.peak * multipliers(items).weigh(share, items.unit, items.unit)
-        return xp.reshape(x, (*jacobian.shape[:-2], jacobian.shape[-1]))
+        *batch, _, n = rows.unit.shape
+        return xp.reshape(multipliers(items).weigh(share, items.unit, items.unit), (*batch, n))
 
 
 @dataclass(frozen=True)
@@ -68,15 +67,14 @@ class DualProj(Weighted):
     )
 
     def coefficients(self, rows, *rng):
-        return _project_mean(rows, self.preference)[0]
+        return project_mean(rows, self.preference)[0]
 
-    def update(self, jacobian, *rng):
-        rows = rows_of(jacobian)
-        return rows.peak * _project_mean(rows, self.preference)[1]
+    def point(self, rows, *rng):
+        return project_mean(rows, self.preference)[1]
 
 
-def _project_mean(rows: Rows, weights: Any = None) -> tuple[Array, Array]:
-    """Return the coefficients of the unit rows and the point, relative to `rows.peak`."""
+def project_mean(rows: Rows, weights: Any = None) -> tuple[Array, Array]:
+    """Return the coefficients and the point of the cone nearest to the weighted mean, relative to `rows.peak`."""
     xp = array_namespace(rows.unit)
     items = flat(rows)
     share = preference(weights, items) * items.scale
@@ -86,11 +84,6 @@ def _project_mean(rows: Rows, weights: Any = None) -> tuple[Array, Array]:
     x = found.points(mean, items.unit)[:, 0, :]
     *batch, m, n = rows.unit.shape
     return xp.reshape(a, (*batch, m)), xp.reshape(x, (*batch, n))
-
-
-def nearest_to_mean(rows: Rows) -> Array:
-    """Return the coefficients of the unit rows in the point of the dual cone nearest to the mean row."""
-    return _project_mean(rows)[0]
 
 
 @dataclass(frozen=True)

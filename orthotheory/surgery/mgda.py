@@ -12,16 +12,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..arrays import Array, array_namespace, check_number
-from .cone import flat, multipliers
-from .contract import Card, Rows, Weighted, compress, divide, rows_of
-from .dual_cone import nearest_to_mean
+from .cone import flat, multipliers, put
+from .contract import Card, Rows, Weighted, divide, expand, reduce, rows_of
+from .dual_cone import project_mean
+
+BISECTIONS = 72  # halvings of 36 decades on a logarithmic scale, to rounding
+SHORT, VANISHING = 0.1, 1e-10  # relative to the shortest row: solve again; as good as zero
 
 
 def min_norm(rows: Rows) -> tuple[Array, Array]:
     """Return weights w of the simplex (..., m) and the point of least norm relative to `rows.peak`, (..., n).
 
     Exact also for dependent rows, where the point is unique and the weights are not. A zero row makes the point zero.
-    Cost: one cone projection.
+    Solved with d the shortest row and, where the point is much shorter, again with d its length, so that its error is
+    relative to itself. Cost: one or two cone projections.
     """
     xp = array_namespace(rows.unit)
     *batch, m, n = rows.unit.shape
@@ -31,19 +35,32 @@ def min_norm(rows: Rows) -> tuple[Array, Array]:
     largest = xp.max(items.scale, axis=-1, keepdims=True)
     d = xp.min(xp.where(alive, items.scale, largest), axis=-1, keepdims=True)
     d = xp.where(d > 0, d, xp.ones_like(d))
-    lifted = -xp.concat([items.unit * (items.scale / d)[..., None], xp.ones_like(items.norm)[..., None]], axis=-1)
-    lifted_rows = rows_of(lifted)
-    e = xp.zeros_like(lifted[:, :1, :])
-    e[..., n] = 1.0
-    found = multipliers(lifted_rows, e)
-    w = divide(found.v[:, 0, :], lifted_rows.scale)  # the common factor `peak` drops out
-    on_zero = xp.astype(~alive, w.dtype)
-    w = xp.where(zero_row, on_zero, w)
-    w = w / xp.sum(w, axis=-1, keepdims=True)
-    p = found.points(e, lifted_rows.unit)[:, 0, :]
-    x = -d * p[:, :n] / (1 - p[:, n:])
+    w, x = _lifted(items, d)
+    ratio = xp.sqrt(xp.sum((x / d) ** 2, axis=-1, keepdims=True))
+    short = (ratio < SHORT) & (ratio > VANISHING) & ~zero_row
+    if bool(xp.any(short)):
+        again = xp.nonzero(short[:, 0])[0]
+        some = Rows(*(xp.take(a, again, axis=0) for a in items))
+        length = xp.take(d * ratio, again, axis=0)
+        w_some, x_some = _lifted(some, length)
+        w, x = put(w, again, w_some), put(x, again, x_some)
+    uniform = xp.astype(~alive, w.dtype) / xp.sum(xp.astype(~alive | ~zero_row, w.dtype), axis=-1, keepdims=True)
+    w = xp.where(zero_row, uniform, w)
     x = xp.where(zero_row, xp.zeros_like(x), x)
     return xp.reshape(w, (*batch, m)), xp.reshape(x, (*batch, n))
+
+
+def _lifted(items: Rows, d: Array) -> tuple[Array, Array]:
+    """Solve in n + 1 dimensions for one batch axis; `d` (b, 1) is the unit of length."""
+    xp, n = array_namespace(items.unit), items.unit.shape[-1]
+    one = xp.ones_like(items.norm)[..., None]
+    lifted = rows_of(-xp.concat([items.unit * (items.scale / d)[..., None], one], axis=-1))
+    e = xp.zeros_like(lifted.unit[:, :1, :])
+    e[..., n] = 1.0
+    found = multipliers(lifted, e)
+    w = divide(found.v[:, 0, :], lifted.scale)  # the common factor `peak` drops out
+    p = found.points(e, lifted.unit)[:, 0, :]
+    return w / xp.sum(w, axis=-1, keepdims=True), -d * p[:, :n] / (1 - p[:, n:])
 
 
 @dataclass(frozen=True)
@@ -63,9 +80,8 @@ class MGDA(Weighted):
     def coefficients(self, rows, *rng):
         return min_norm(rows)[0] * rows.scale
 
-    def update(self, jacobian, *rng):
-        rows = rows_of(jacobian)
-        return rows.peak * min_norm(rows)[1]
+    def point(self, rows, *rng):
+        return min_norm(rows)[1]
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ class CAGrad(Weighted):
     By duality x = z / t with z the point of least norm in the hull of the rows (1 - t) g_i + t g0, for the t in (0, 1]
     at which |x - g0| = c |g0|; t is bisected. Where the value is zero (Pareto stationary and the ball meets the dual
     cone) the maximizers are many and the one nearest to g0, its projection on the cone, is returned: the limit of the
-    others. Non-conflicting for c >= 1; c = 0 is the mean. Cost: 64 small cone projections.
+    others. Non-conflicting for c >= 1; c = 0 is the mean. Cost: 72 small cone projections.
 
     Parameters
     ----------
@@ -103,27 +119,34 @@ class CAGrad(Weighted):
             raise ValueError(f"CAGrad.rescale must be none, linear or quadratic; got {self.rescale!r}.")
 
     def coefficients(self, rows, *rng):
-        xp = array_namespace(rows.unit)
-        g = compress(rows)
+        return self._solve(rows)[0]
+
+    def point(self, rows, *rng):
+        return self._solve(rows)[1]
+
+    def _solve(self, rows: Rows) -> tuple[Array, Array]:
+        xp, m = array_namespace(rows.unit), rows.unit.shape[-2]
+        g, q = reduce(rows)
         mean = xp.mean(g, axis=-2)
-        radius = self.c * xp.sqrt(xp.sum(mean * mean, axis=-1, keepdims=True))
-
-        def reach(t):
-            w, z = _hull(g, mean, t)
-            return w, z / t - mean
-
-        low, high = xp.full_like(radius, 1e-13), xp.ones_like(radius)
-        _, at_low = reach(low)
-        inside = xp.sqrt(xp.sum(at_low**2, axis=-1, keepdims=True)) < radius
-        for _ in range(64):
+        radius = self.c * _length(mean)
+        low, high = xp.full_like(radius, 1e-36), xp.ones_like(radius)
+        for _ in range(BISECTIONS):
             t = xp.sqrt(low * high)
-            far = xp.sqrt(xp.sum(reach(t)[1] ** 2, axis=-1, keepdims=True)) >= radius
+            far = _length(_hull(g, mean, t)[1] / t - mean) >= radius
             low, high = xp.where(far, t, low), xp.where(far, high, t)
-        w, _ = reach(high)
-        m = rows.scale.shape[-1]
-        a = rows.scale * (1 / m + w * (1 - high) / high)
-        a = xp.where(inside, nearest_to_mean(rows), a)
-        return a / {"none": 1.0, "linear": 1 + self.c, "quadratic": 1 + self.c**2}[self.rescale]
+        w, z = _hull(g, mean, high)
+        a, x = rows.scale * (1 / m + w * (1 - high) / high), expand(z / high, q)
+        near_a, near_x = project_mean(rows)
+        shortest = xp.min(rows.length, axis=-1, keepdims=True)
+        stationary = _length(min_norm(rows)[1]) <= VANISHING * shortest
+        inside = stationary & (_length(near_x - xp.mean(rows.relative, axis=-2)) <= radius)
+        rescale = {"none": 1.0, "linear": 1 + self.c, "quadratic": 1 + self.c**2}[self.rescale]
+        return xp.where(inside, near_a, a) / rescale, xp.where(inside, near_x, x) / rescale
+
+
+def _length(x: Array) -> Array:
+    xp = array_namespace(x)
+    return xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
 
 
 def _hull(g: Array, mean: Array, t: Array) -> tuple[Array, Array]:

@@ -109,7 +109,7 @@ class GradDrop(Aggregator):
 
     def __post_init__(self):
         if self.leak is not None:
-            check_number(self.leak, "GradDrop.leak", high=1.0)
+            check_number(np.asarray(self.leak), "GradDrop.leak", high=1.0)
 
     def update(self, jacobian, *rng):
         rows = rows_of(jacobian)

@@ -63,7 +63,7 @@ class _TwoSample(Aggregator):
         update, state = self.advance(jacobian, state, second)
         return self._restore(update, jacobian), state
 
-    def init(self, jacobian):
+    def start(self, jacobian):
         return uniform(jacobian)
 
     def advance(self, jacobian: Array, state: Any, second: Array | None = None) -> tuple[Array, Any]:
@@ -183,7 +183,7 @@ class MoCo(Aggregator):
         check_number(self.beta, "MoCo.beta", high=1.0)
         _check_rule(self)
 
-    def init(self, jacobian):
+    def start(self, jacobian):
         xp = array_namespace(jacobian)
         return xp.zeros_like(xp.astype(jacobian, xp.float64)), uniform(jacobian), 1
 
@@ -236,7 +236,7 @@ class CRMOGM(Aggregator):
         if not isinstance(self.inner, Weighted) or self.inner.random:
             raise TypeError(f"CRMOGM.inner must be a deterministic aggregator with weights; got {self.inner!r}.")
 
-    def init(self, jacobian):
+    def start(self, jacobian):
         return uniform(jacobian)
 
     def advance(self, jacobian, state):
@@ -272,7 +272,7 @@ class ExcessMTL(Aggregator):
         check_number(self.eta, "ExcessMTL.eta", open_high=True)
         check_number(self.warmup, "ExcessMTL.warmup", low=1.0, open_high=True)
 
-    def init(self, jacobian):
+    def start(self, jacobian):
         xp = array_namespace(jacobian)
         zero = 0 * uniform(jacobian)
         return xp.zeros_like(xp.astype(jacobian, xp.float64)), zero, zero, 0
@@ -317,7 +317,7 @@ class DBMTL(Aggregator):
         check_number(self.beta, "DBMTL.beta", high=1.0)
         check_number(self.decay, "DBMTL.decay", open_high=True)
 
-    def init(self, jacobian):
+    def start(self, jacobian):
         xp = array_namespace(jacobian)
         return xp.zeros_like(xp.astype(jacobian, xp.float64)), 1
 
