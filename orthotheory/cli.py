@@ -122,6 +122,30 @@ def problems_command(arguments: list[str]) -> int:
     return _list(arguments, problems_command, rows, ("label", "statement"))
 
 
+def surgery_command(arguments: list[str]) -> int:
+    """List the rules of gradient surgery with their cards, or the properties of the aggregators."""
+    from . import surgery
+    from .surgery.rules import RULES
+
+    properties = Option("properties", bool, False, "print which aggregator has which property")
+    o = parse([properties, JSON], arguments, "surgery", _help_of(surgery_command))
+    if o.properties:
+        from .surgery.properties import table
+
+        rows, columns = table()
+        _print_rows(rows, o.json, columns)
+        return 0
+    rows = [
+        _row(name, card.source, "surgery", card.status, family=family, title=card.title, differences=card.differences)
+        for name, family, card in [
+            *((name, "aggregator", entry.aggregator.card) for name, entry in surgery.TABLE.items()),
+            *((name, rule.family, rule.card) for name, rule in RULES.items()),
+        ]
+    ]
+    _print_rows(rows, o.json, ("label", "family", "verdict", "title", "source"), {"verdict": "status"})
+    return 0
+
+
 def theorems_command(arguments: list[str]) -> int:
     """Check theorems: every case, every assumption, and the control that must fail."""
     from . import theory
@@ -205,6 +229,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "methods": methods_command,
     "norms": norms_command,
     "problems": problems_command,
+    "surgery": surgery_command,
     "theorems": theorems_command,
     "claims": claims_command,
     "figures": figures_command,

@@ -214,8 +214,22 @@ def test_figures_are_listed_from_the_checkout(cli):
     assert code == 0
     assert {row["label"] for row in json.loads(out)} == {
         "auon-conditioning", "cycle-staircase", "digits-losses", "lion-k-distance", "lion-k-lyapunov",
-        "lion-k-phase-portraits", "trust-region-envelope", "unit-balls",
+        "lion-k-phase-portraits", "surgery-geometry", "surgery-orthogonalized", "surgery-trajectories",
+        "trust-region-envelope", "unit-balls",
     }  # fmt: skip
+
+
+def test_the_surgery_listing_names_every_aggregator_and_every_rule_with_its_status(cli):
+    from orthotheory import surgery
+    from orthotheory.surgery import rules
+
+    code, text, _ = cli("surgery")
+    rows = json.loads(cli("surgery", "--json")[1])
+    assert code == 0
+    assert [row["label"] for row in rows] == [*surgery.names(), *rules.names()]
+    assert {row["verdict"] for row in rows} <= {"exact", "secondary", "reconstructed"}
+    assert all(row["label"] in text for row in rows)
+    assert {"aggregator", "merging", "sequence"} <= {row["family"] for row in rows}
 
 
 def test_outside_a_checkout_the_figures_command_says_what_to_do(cli):
