@@ -20,29 +20,35 @@ ROUNDING = 1e-11
 
 def keeps_memory(step: Callable[..., tuple[np.ndarray, Subspace]], size: Size) -> Verdict:
     """Judge a training rule by M^T (W_end - W_start) over five tasks, M what earlier tasks stored."""
-    worst, learned = 0.0, []
+    worst, learned, forgotten = 0.0, [], 0.0
     for seed in range(1 if size == "smoke" else 5):
-        w, memory = np.zeros((12, 8)), Subspace.empty(12, like=np.zeros(1))
-        rule = CoSO(lr=0.05, sketch_rank=4, interval=5, energy=0.9)
-        for task in task_sequence(tasks=5, outputs=12, inputs=8, rank=8, seed=seed):
-            start, before = w, float(task.loss(w))
+        w, memory = np.zeros((24, 4)), Subspace.empty(24, like=np.zeros(1))
+        rule = CoSO(lr=0.05, rank=3, sketch_rank=6, interval=5, energy=0.999)
+        tasks = task_sequence(tasks=5, inputs=24, rank=4, seed=seed)
+        for i, task in enumerate(tasks):
+            start, before = w, [float(t.loss(w.T)) for t in tasks]
             w, memory_next = step(rule, w, task, memory)
             if memory.dimension:
                 worst = max(worst, float(np.abs(memory.basis.T @ (w - start)).max()))
-            learned.append(float(task.loss(w)) / before)
+            forgotten = max([forgotten, *(float(t.loss(w.T)) - b for t, b in zip(tasks[:i], before, strict=False))])
+            learned.append(float(task.loss(w.T)) / before[i])
             memory = memory_next
     return Verdict(
         "holds" if worst <= 1e-12 else "refuted",
         measured=worst,
         expected="no change inside the stored subspace",
-        evidence={"loss after over before, first task": learned[0], "dimension stored": memory.dimension},
+        evidence={
+            "largest loss after over before": max(learned),
+            "largest rise of an old loss": forgotten,
+            "dimension stored": memory.dimension,
+        },
     )
 
 
 def _coso(rule: CoSO, w: np.ndarray, task: LinearTask, memory: Subspace) -> tuple[np.ndarray, Subspace]:
     state = rule.init(w, memory)
     for _ in range(40):
-        w, state = rule.step(w, task.grad(w), state)
+        w, state = rule.step(w, task.grad(w.T).T, state)
     return w, rule.end_task(state)
 
 
@@ -50,7 +56,7 @@ def _adam_in_full_space(rule: CoSO, w: np.ndarray, task: LinearTask, memory: Sub
     grown = _coso(rule, w, task, memory)[1]
     m = v = 0.0 * w
     for k in range(1, 41):
-        g = memory.outside(task.grad(w), "left")
+        g = memory.outside(task.grad(w.T).T, "left")
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
         w = w - rule.lr * (m / (1 - 0.9**k)) / (np.sqrt(v / (1 - 0.999**k)) + 1e-8)
     return w, grown

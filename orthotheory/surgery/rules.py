@@ -33,7 +33,7 @@ RULES: dict[str, Rule] = {
     "dynamic-barrier": Rule(DynamicBarrier, "retain", Card(
         "Dynamic barrier", "gong2021automatic", "exact",
         "The form with an averaged gradient is that of the Bloop authors' code [hsieh2024careful].")),
-    "orthogonal-gradient": Rule(OrthogonalGradient, "retain", Card(
+    "odice": Rule(OrthogonalGradient, "retain", Card(
         "ODICE's orthogonal-gradient update", "mao2024odice", "exact",
         "The authors floor |f|^2 at 1e-10; the value term of their loss is not part of the rule.")),
     "disentangle": Rule(disentangle, "forget", Card(

@@ -33,6 +33,7 @@ class CoSO:
     Notes
     -----
     A left projection: M^T (W_end - W_start) = 0 whatever Adam does, as every step is P times something with M^T P = 0.
+    It protects old outputs W^T x where weights are stored (in, out); for (out, in) pass the transpose.
     Formulas from a summary of [cheng2025continuous], not from its code; the rule for the moments is ours.
     """
 

@@ -71,6 +71,7 @@ class RadialProjection:
         in_rows = component(update, w).rest
         in_matrix = xp.reshape(component(whole[0], whole[1]).rest, w.shape)
         projected = xp.where(by_row[..., None, None], in_rows, xp.where(by_matrix[..., None, None], in_matrix, update))
+        projected = projected + magnitude(update).nan() + magnitude(w).nan() + magnitude(grad).nan()
         one = xp.ones(w.shape[:-2], dtype=w.dtype, device=device_of(w))
         view = xp.where(by_row, one, xp.where(by_matrix, 2 * one, 0 * one))
         return Projected(projected, view, xp.where(by_row | by_matrix, self.decay_ratio * one, one))

@@ -116,7 +116,9 @@ def joint_update(
     Notes
     -----
     <r, update> = descend |r|^2 for every `ascend`: forgetting costs the weighted retain loss nothing to first order.
-    Reconstructed: the combination that the authors use was not read.
+    Among steps -(s r) + e with R e = 0 of a given length, its negative maximizes descend s |r|^2 + ascend <g, e>, the
+    weighted sum of what the retain part gains and what the safe part forgets. Reconstructed: the authors' optimum was
+    not read.
     """
     _check(forget, retain)
     xp = array_namespace(forget, retain)

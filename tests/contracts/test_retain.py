@@ -341,6 +341,23 @@ def test_the_joint_update_lowers_the_weighted_retain_loss_whatever_the_forgettin
     assert mean @ entangled < 0
 
 
+def test_the_joint_update_is_the_best_mixture_of_a_retain_part_and_a_safe_part():
+    p, a, b = retain_forget(seed=2), 0.7, 1.9
+    r, g = p.retain.grad(p.start), p.forget.grad(p.start)[0]
+    mean, kernel = r.mean(axis=0), np.linalg.svd(r)[2][len(r) :]
+    best = -joint_update(g, r, descend=a, ascend=b)
+    rng = np.random.default_rng(0)
+    parts = rng.standard_normal((20_000, 1 + len(kernel)))
+    aim = np.append(a * norm(mean), b * kernel @ g)
+    parts[::2] += 20 * aim / norm(aim)  # half of the rivals near the optimum
+    parts *= (norm(best) / norm(parts))[:, None]
+    values = a * norm(mean) * parts[:, 0] + b * (parts[:, 1:] @ kernel @ g)
+    attained = a * norm(mean) * (-best @ mean / norm(mean)) + b * (g @ (best - mean * (best @ mean) / (mean @ mean)))
+    assert attained == pytest.approx(norm(best) ** 2, rel=1e-12)
+    assert values.max() <= attained
+    assert values.max() > 0.95 * attained
+
+
 def test_allowing_retain_losses_to_fall_forgets_at_least_as_fast(xp):
     wins = 0
     for seed in range(20):
@@ -466,6 +483,30 @@ def test_zero_rows_and_zero_weights_are_left_alone(xp):
     update = to_host(RadialProjection()(xp.asarray(u), xp.asarray(w), xp.asarray(grad)).update)
     assert update[0, 0] == 0
     np.testing.assert_array_equal(update[1], u[1])
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_matrix_that_is_not_finite_is_nan_and_leaves_its_neighbors(xp, which):
+    arrays = [draw(3, 4, 5, seed=k) for k in range(3)]
+    clean = RadialProjection()(*arrays).update
+    arrays[which] = arrays[which].copy()
+    arrays[which][1, 0, 0] = np.inf
+    update = to_host(RadialProjection()(*(xp.asarray(a) for a in arrays)).update)
+    assert np.isnan(update[1]).all()
+    np.testing.assert_allclose(update[[0, 2]], clean[[0, 2]], atol=1e-14)
+
+
+def test_empty_batches_give_empty_batches(xp):
+    none = xp.asarray(np.zeros((0, 4, 5)))
+    assert RadialProjection()(none, none, none).update.shape == (0, 4, 5)
+    assert Lattice().write(none, none[..., 0], none[:, 0, :]).shape == (0, 4, 5)
+    flat = none[:, 0, :]
+    assert OrthogonalGradient()(flat, flat).shape == (0, 5)
+    for make in (Bloop, DynamicBarrier):
+        assert make().step(flat, flat, make().init(flat))[0].shape == (0, 5)
+    assert trust_region_step(flat, none, 1.0).shape == (0, 5)
+    assert safe_step(flat, none, 1.0).shape == (0, 5)
+    assert joint_update(flat, none).shape == (0, 5)
 
 
 # Lattice
