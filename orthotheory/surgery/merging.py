@@ -349,7 +349,7 @@ def osrm(inputs: Array, rank: int) -> Array:
     if rank <= n - rank(Z) [zhang2025unraveling]. After training, `task @ A^T` is the best B for a given task matrix.
     Cost: a full SVD of Z.
     """
-    check_matrix(inputs, "osrm")
+    check_tasks(inputs[None, ...], "osrm")
     n = inputs.shape[-1]
     if not 1 <= rank <= n:
         raise ValueError(f"rank must lie between 1 and n = {n}; got {rank}.")

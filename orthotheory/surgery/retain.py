@@ -65,14 +65,15 @@ def component(x: Array, along: Array, *, eps: float = 0.0, at_most: Scalar | Non
     power = xp.log2(size_x.scale) - xp.log2(size_a.scale)
     limit = math.log2(float(xp.finfo(x.dtype).max)) - 8  # a larger ratio saturates
     ratio = share * 2.0 ** xp.clip(power, -limit, limit)
-    if at_most is not None:
-        kept = xp.minimum(ratio, xp.zeros_like(ratio) + at_most)
-        rest = xp.where(kept < ratio, x - kept * along, (y - share * a) * size_x.scale)
-        return Component(kept + nan, rest + nan)
     rest = y - share * a
     if not eps:
         rest = rest - divide(dot(rest, a), square) * a
-    return Component(ratio + nan, rest * size_x.scale + nan)
+    rest = rest * size_x.scale
+    if at_most is not None:
+        kept = xp.minimum(ratio, xp.zeros_like(ratio) + at_most)
+        rest = xp.where(kept < ratio, x - kept * along, rest)
+        ratio = kept
+    return Component(ratio + nan, rest + nan)
 
 
 @dataclass(frozen=True)

@@ -194,8 +194,9 @@ def append_columns(factors: TruncatedSVD, columns: Array, rank: int) -> Truncate
     Notes
     -----
     Exact for [A_k, E]; after any number of updates |A - A_k|_F <= `discarded`, the sum of the norms that the
-    truncations dropped [zha1999updating, brand2006fast]. The projection is done twice, and U is orthonormal to a few
-    eps an update. Cost: one QR of (m, c) and one SVD of order k + c for c columns, against an SVD of (m, n + c).
+    truncations dropped, theorem `svd-update-error` [zha1999updating, brand2006fast]. The projection is done twice, and
+    U is orthonormal to a few eps an update. A zero singular value comes with zero vectors: beyond the rank QR would
+    make directions up. Cost: one QR of (m, c) and one SVD of order k + c for c columns, against an SVD of (m, n + c).
     """
     _check_rank(rank)
     check_matrix(columns, "append_columns")
@@ -207,7 +208,6 @@ def append_columns(factors: TruncatedSVD, columns: Array, rank: int) -> Truncate
     rest = columns - u @ inside
     correction = u.mT @ rest
     q, r = xp.linalg.qr(rest - u @ correction, mode="reduced")
-    q = q - u @ (u.mT @ q)  # where the rest is at rounding level QR invents directions; keep them outside U
     k, c = s.shape[-1], columns.shape[-1]
     batch = s.shape[:-1]
     diagonal = s[..., None] * xp.eye(k, dtype=s.dtype, device=device_of(s))
@@ -215,13 +215,16 @@ def append_columns(factors: TruncatedSVD, columns: Array, rank: int) -> Truncate
     core = xp.concat([xp.concat([diagonal, inside + correction], axis=-1), xp.concat([corner, r], axis=-1)], axis=-2)
     f, t, kh = thin_svd(core)
     kept = min(rank, t.shape[-1])
-    left = xp.concat([u, q], axis=-1) @ f[..., :kept]
+    there = xp.astype(t[..., :kept] > 0, t.dtype)
+    left = (xp.concat([u, q], axis=-1) @ f[..., :kept]) * there[..., None, :]
     n = vh.shape[-1]
     eye = xp.broadcast_to(xp.eye(c, dtype=s.dtype, device=device_of(s)), (*batch, c, c))
     zeros_right = xp.zeros((*batch, k, c), dtype=s.dtype, device=device_of(s))
     zeros_left = xp.zeros((*batch, c, n), dtype=s.dtype, device=device_of(s))
     extended = xp.concat([xp.concat([vh, zeros_right], axis=-1), xp.concat([zeros_left, eye], axis=-1)], axis=-2)
-    return TruncatedSVD(left, t[..., :kept], kh[..., :kept, :] @ extended, discarded + _tail(t, kept))
+    return TruncatedSVD(
+        left, t[..., :kept], there[..., None] * (kh[..., :kept, :] @ extended), discarded + _tail(t, kept)
+    )
 
 
 def _tail(s: Array, rank: int) -> Array:

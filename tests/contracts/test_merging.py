@@ -425,6 +425,7 @@ def test_the_best_second_factor_after_training_is_the_product_with_the_transpose
         (lambda: iso_cts(draw(3, 5, 5), 0.0), "raise it"),
         (lambda: core_space(draw(2, 4, 3), draw(2, 2, 5)), "core_space needs B"),
         (lambda: osrm(draw(4, 5), 6), "rank must lie between 1 and n = 5"),
+        (lambda: osrm(np.full((4, 5), np.inf), 2), "not finite"),
         (lambda: OPCM(alpha=2.0), "alpha must lie"),
         (lambda: OPCM(variant="torch"), "variant"),
         (lambda: frank_wolfe(draw(2, 3, 3), np.sin, rule="angle"), "rule"),

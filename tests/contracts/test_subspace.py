@@ -217,6 +217,22 @@ def test_columns_that_bring_nothing_new_leave_the_bases_orthonormal(xp, case):
     assert np.isfinite(to_host(f.discarded))
 
 
+@pytest.mark.parametrize("columns", [2, 12])
+def test_a_rank_beyond_that_of_the_matrix_makes_no_directions_up(xp, columns):
+    a = draw(10, 3)
+    known = a @ draw(3, columns, seed=1)
+    f = truncated_svd(xp.asarray(a[:, :2]), 2)
+    for extra in (known, np.zeros((10, columns)), known, a):
+        f = append_columns(f, xp.asarray(extra), 6)
+    u, s = to_host(f.u), to_host(f.s)
+    assert np.sum(s > 0) == 3
+    gram = u.T @ u
+    np.testing.assert_allclose(gram, np.diag((s > 0).astype(float)), atol=50 * EPS)
+    everything = np.hstack([a[:, :2], known, np.zeros((10, columns)), known, a])
+    np.testing.assert_allclose((u * s) @ to_host(f.vh), everything, atol=1e-12)
+    np.testing.assert_allclose(s[:3], np.linalg.svd(everything, compute_uv=False)[:3], rtol=1e-12)
+
+
 def test_updates_of_a_wide_subspace_follow_a_rotating_one():
     rng = np.random.default_rng(0)
     q = rotation(20, rng)
