@@ -66,9 +66,9 @@ def disentangle(forget: Array, retain: Array, metric: Array | None = None) -> Di
     _check(forget, retain)
     xp = array_namespace(forget, retain)
     root = _root(metric, forget)
-    size = magnitude(forget, axes=1)
+    size, rows = magnitude(forget, axes=1), magnitude(retain, axes=1)
     g = size.normalize(forget) * root
-    basis = row_basis(retain * root[..., None, :])
+    basis = row_basis(rows.normalize(retain) * root[..., None, :] + rows.nan())
     rest = g
     for _ in range(2):  # the second pass removes the rounding of the first
         rest = rest - ((rest[..., None, :] @ basis.mT) @ basis)[..., 0, :]

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import eps_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orthotheory.arrays import device_of, dtype_name, to_host
 from orthotheory.names import UnknownName
@@ -270,6 +272,38 @@ def test_projecting_before_the_metric_does_not_keep_the_retain_losses():
     wrong = m * disentangle(g, r).gradient
     assert norm(r @ right) <= 1e-13 * norm(r).max() * norm(right)
     assert norm(r @ wrong) > 0.1 * norm(wrong)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10**6), powers=st.lists(st.integers(-900, 900), min_size=4, max_size=4))
+def test_powers_of_two_pass_through_every_projection_without_a_trace(seed, powers):
+    g, r, rows = draw(6, seed=seed), draw(3, 6, seed=seed + 1), 2.0 ** np.array(powers[:3])
+    scale = 2.0 ** powers[3]
+    np.testing.assert_array_equal(component(scale * g, rows[0] * r[0]).rest, scale * component(g, r[0]).rest)
+    plain, scaled = disentangle(g, r), disentangle(scale * g, rows[:, None] * r)
+    np.testing.assert_array_equal(scaled.update, scale * plain.update)
+    np.testing.assert_array_equal(scaled.gain, scale * plain.gain)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 8), n=st.integers(1, 8), rank=st.integers(1, 8))
+def test_the_projection_is_idempotent_and_never_lengthens(seed, k, n, rank):
+    rank = min(rank, k, n)
+    r, g = draw(k, rank, seed=seed) @ draw(rank, n, seed=seed + 1), draw(n, seed=seed + 2)
+    once = disentangle(g, r)
+    np.testing.assert_allclose(disentangle(once.gradient, r).gradient, once.gradient, atol=1e-10 * norm(g))
+    assert once.gain <= norm(g) * (1 + 1e-14)
+    assert g @ once.update == pytest.approx(float(once.gain) ** 2, abs=1e-12 * norm(g) ** 2)
+    assert (once.gain == 0) == (rank == n)
+
+
+def test_a_metric_over_many_orders_of_magnitude_neither_overflows_nor_leaks(xp):
+    g, r = 1e250 * draw(10), 1e300 * draw(3, 10, seed=1)
+    metric = np.geomspace(1e-8, 1e8, 10)
+    d = to_host(disentangle(xp.asarray(g), xp.asarray(r), xp.asarray(metric)).update)
+    assert np.isfinite(d).all()
+    # d = M^1/2 (projected): rounding of a component shows as eps times the largest root over the others
+    assert np.max(np.abs(cosine(d, r))) <= 1e-11
 
 
 @pytest.mark.parametrize("case", ["dependent rows", "row scales", "zero row", "tiny", "huge", "one row", "more rows"])

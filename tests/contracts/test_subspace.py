@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import eps_of, rotation
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orthotheory.arrays import device_of, dtype_name, to_host
 from orthotheory.names import UnknownName
@@ -59,6 +61,21 @@ def test_inside_and_outside_split_a_matrix_orthogonally(xp, dtype, side):
     assert m.dimension == 3
     assert m.capacity == 5
     assert m.defect() <= 10 * eps
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 9), k=st.integers(1, 12), energy=st.floats(0, 1))
+def test_a_grown_subspace_is_orthonormal_monotone_and_holds_the_energy(seed, n, k, energy):
+    a, b = draw(n, k, seed=seed), draw(n, k, seed=seed + 1)
+    first = Subspace.empty(n, like=a).extend_by_energy(a, energy)
+    second = first.extend_by_energy(b, energy)
+    assert second.defect() <= 20 * n * EPS
+    assert first.dimension <= second.dimension <= n
+    assert np.linalg.norm(second.inside(b, "left")) ** 2 >= energy * np.linalg.norm(b) ** 2 * (1 - 1e-12)
+    if first.dimension:
+        np.testing.assert_allclose(second.inside(first.basis, "left"), first.basis, atol=20 * n * EPS)
+    outside = second.outside(a, "left")
+    np.testing.assert_allclose(second.outside(outside, "left"), outside, atol=20 * n * EPS * (1 + np.abs(a).max()))
 
 
 def test_a_right_projection_keeps_outputs_and_a_left_one_does_not():
