@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..arrays import Array, array_namespace, check_number, device_of
-from .contract import Card, Rows, Weighted, combine, divide, expand, reduce
+from .contract import Card, Rows, Weighted, divide, expand, reduce
 from .mgda import min_norm
 
 STATIONARY = 1e-10  # least norm in the hull of the unit rows, below which a Jacobian counts as Pareto stationary
-NEWTON_STEPS, POLISH = 200, 2
+NEWTON_STEPS = 200
 TRUST = 0.6  # largest relative change of a weight in a step
 
 
@@ -51,26 +51,21 @@ def fair_weights(g: Array, alpha: float, w: Array) -> Array:
     return w
 
 
-def fair_point(g: Array, alpha: float, x: Array) -> Array:
-    """Improve x = sum_i s_i^-alpha g_i, s_i = g_i . x > 0, by Newton's method on the dual potential.
+def fair_point(g: Array, alpha: float, w: Array) -> Array:
+    """Return x = sum_i w_i g_i by one Newton step on the dual potential from s_i = w_i^(-1/alpha).
 
-        phi*(x) = 1/2 |x|^2 - sum_i s_i^(1 - alpha) / (1 - alpha)
+        phi*(x) = 1/2 |x|^2 - sum_i s_i^(1 - alpha) / (1 - alpha),     s_i = g_i . x
 
-    Next to stationarity the weights are large and their sum cancels; x itself stays well conditioned. Each step is a
-    least-squares problem.
+    Next to stationarity the weights are large and the sum over them cancels, while x stays well conditioned. The step
+    is the least-squares problem  x ~ 0,  c_i g_i . x ~ c_i s_i (1 + 1 / alpha)  with c_i^2 = alpha s_i^(-alpha - 1).
     """
     xp = array_namespace(g)
+    s = w ** (-1 / alpha)
+    c = alpha**0.5 * s ** (-(alpha + 1) / 2)
     eye = xp.eye(g.shape[-1], dtype=g.dtype, device=device_of(g)) + xp.zeros_like(g[..., :1, :])
-    for _ in range(POLISH):
-        s = (g @ x[..., None])[..., 0]
-        good = xp.all(s > 0, axis=-1, keepdims=True)
-        s = xp.where(good, s, xp.ones_like(s))
-        stacked = xp.concat([alpha**0.5 * s[..., None] ** (-(alpha + 1) / 2) * g, eye], axis=-2)
-        wanted = xp.concat([s ** ((1 - alpha) / 2) / alpha**0.5, -x], axis=-1)
-        q, r = xp.linalg.qr(stacked)
-        step = xp.linalg.solve(r, xp.matrix_transpose(q) @ wanted[..., None])[..., 0]
-        x = x + xp.where(good, step, xp.zeros_like(step))
-    return x
+    q, r = xp.linalg.qr(xp.concat([c[..., None] * g, eye], axis=-2))
+    wanted = xp.concat([c * s * (1 + 1 / alpha), xp.zeros_like(g[..., 0, :])], axis=-1)
+    return xp.linalg.solve(r, xp.matrix_transpose(q) @ wanted[..., None])[..., 0]
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,7 @@ class FairGrad(Weighted):
         g = xp.where(stationary[..., None], xp.ones_like(g), g)
         length = xp.where(stationary, xp.ones_like(rows.length), rows.length)
         w = fair_weights(g, self.alpha, length ** (-2 * self.alpha / (1 + self.alpha)))
-        x = expand(fair_point(g, self.alpha, combine(w, g)), q)
+        x = expand(fair_point(g, self.alpha, w), q)
         return xp.where(stationary, xp.zeros_like(w), w * rows.scale), xp.where(stationary, xp.zeros_like(x), x)
 
 

@@ -13,12 +13,15 @@ from .contract import Card, Rows, Weighted, divide, preference
 def equal_projection(rows: Rows, p: Array) -> tuple[Array, Array]:
     """Return b = H^+ p for the unit rows H, and its coefficients c with b = H^T c; shapes (..., n) and (..., m).
 
-    Zero rows take no part. Singular values up to max(m, n) eps s_1 count as zero. Cost: one SVD.
+    Zero rows take no part. Singular values up to max(m, n) eps s_1 count as zero, and so does a b of 32 m eps |p|, as
+    opposite rows leave it. The error is eps cond(H). Cost: one SVD.
     """
     xp = array_namespace(rows.unit)
     h = divide(rows.unit, rows.norm[..., None] + xp.zeros_like(rows.unit))
     u, s, vh = svd_of_moderate(h)
     y = divide((xp.matrix_transpose(u) @ xp.where(rows.norm > 0, p, xp.zeros_like(p))[..., None])[..., 0], s)
+    size, wanted = (xp.sqrt(xp.sum(a * a, axis=-1, keepdims=True)) for a in (y, p))
+    y = xp.where(size > 32 * p.shape[-1] * float(xp.finfo(p.dtype).eps) * wanted, y, xp.zeros_like(y))
     b = (xp.matrix_transpose(vh) @ y[..., None])[..., 0]
     return b, (u @ divide(y, s)[..., None])[..., 0]
 

@@ -1,7 +1,7 @@
 """The cone projector against enumeration in extended precision, and the theorems of projections on cones.
 
-Tolerances: a multiplier solved on the Gramian has relative error eps / pivot with pivots above 1e-2, and everything below
-is corrected in doubled precision; 1e-12 leaves two decades, the project asks for 1e-10.
+Tolerances: a multiplier solved on the Gramian has relative error eps / pivot with pivots above 1e-2, and everything
+below is corrected in doubled precision; 1e-12 leaves two decades, the project asks for 1e-10.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ ALL_FAMILIES = list(families(1, 3, 4))
 
 
 def kkt(jacobian, g, found):
-    """Largest violation of the four conditions for unit rows and unit g, each measured on its own, in extended precision."""
+    """Largest violation of the conditions for unit rows and unit g, each measured on its own, in extended precision."""
     wide = np.longdouble
     size = np.max(np.abs(g), axis=-1, keepdims=True)
     size = np.where(size > 0, size, 1.0)
