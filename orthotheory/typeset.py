@@ -146,7 +146,7 @@ def escape(text: str) -> str:
 
 def source(text: str) -> str:
     """Typeset a source: a leading bibliography key becomes a citation, the rest stays."""
-    return re.sub(r"\b([a-z]+(?:19|20)\d\d[a-z]+)\b", r"\\citet{\1}", re.sub(r"[\[\]]", "", text))
+    return re.sub(r"\b([a-z]+(?:19|20)\d\d[a-z][a-z0-9]*)\b", r"\\citet{\1}", re.sub(r"[\[\]]", "", text))
 
 
 def theorem_table(rows: list[dict[str, Any]], caption: str = "") -> str:
@@ -195,7 +195,7 @@ def card_table(cards: Mapping[str, tuple[str, Any]]) -> str:
         for name, (family, card) in cards.items()
     ]
     head = f"name & {'family & ' if families else ''}title & source & status \\\\\n"
-    wide = ">{\\raggedright\\arraybackslash}p{0.33\\linewidth}>{\\raggedright\\arraybackslash}p{0.24\\linewidth}l"
+    wide = ">{\\raggedright\\arraybackslash}p{0.32\\linewidth}>{\\raggedright\\arraybackslash}p{0.22\\linewidth}l"
     return _table(f"l{'l' if families else ''}{wide}", head, lines)
 
 

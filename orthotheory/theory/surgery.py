@@ -175,8 +175,8 @@ upgrad_rate = Theorem(
     title="UPGrad approaches Pareto criticality",
     statement=(
         r"\min_{k<K}\operatorname{dist}(0,\operatorname{conv}\{\nabla f_i(x_k)\})\le"
-        r"\Bigl(\frac1K\sum_{k<K}\|d_k\|^2\Bigr)^{1/2}\le\sqrt{\frac{2L\,(F(x_0)-\inf F)}{K}},\qquad"
-        r"F=\sum_{i=1}^mf_i,\quad x_{k+1}=x_k-\tfrac1L d_k"
+        r"\Bigl(\frac1K\sum_{k<K}\|d_k\|^2\Bigr)^{1/2}\le\sqrt{\frac{2L\,(F(x_0)-\inf F)}{K}},\qquad "
+        r"x_{k+1}=x_k-\tfrac1L d_k"
     ),
     assumes=(
         SINGLE,
@@ -201,8 +201,7 @@ mgda_rate = Theorem(
     title="MGDA approaches Pareto criticality",
     statement=(
         r"\min_{k<K}\|d_k\|\le\Bigl(\frac1K\sum_{k<K}\|d_k\|^2\Bigr)^{1/2}\le"
-        r"\Bigl(\frac{\min_i(f_i(x_0)-\inf f_i)}{K\eta(1-L\eta/2)}\Bigr)^{1/2},\qquad"
-        r"\|d_k\|=\operatorname{dist}(0,\operatorname{conv}\{\nabla f_i(x_k)\}),\quad L=\max_iL_i,\quad\eta<2/L"
+        r"\Bigl(\frac{\min_i(f_i(x_0)-\inf f_i)}{K\eta(1-L\eta/2)}\Bigr)^{1/2},\qquad x_{k+1}=x_k-\eta d_k"
     ),
     assumes=(
         SINGLE,
@@ -224,7 +223,7 @@ surgery_descent = Theorem(
     label="surgery-descent",
     title="The longest step that no objective minds",
     statement=(
-        r"\eta\le\min_i\frac{2\langle\nabla f_i(x),d\rangle}{L_i\|d\|^2}\quad\Longrightarrow\quad"
+        r"\eta\le\min_i\frac{2\langle\nabla f_i(x),d\rangle}{L_i\|d\|^2}\quad\Longrightarrow\quad "
         r"f_i(x-\eta d)\le f_i(x)\ \text{for all }i"
     ),
     assumes=(
