@@ -193,7 +193,7 @@ def test_gem_without_margin_and_ridge_is_the_projection_of_the_current_gradient(
         assert relative(g / 1e150 - expected / 1e150, jacobian / 1e150).max() <= 1e-12, label
 
 
-@pytest.mark.parametrize("c", [0.0, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize("c", [0.0, 0.4, 1.5])
 @pytest.mark.parametrize("label", [x for x in LABELS if x not in ("tiny", "huge", "zero")])
 def test_cagrad_is_the_best_worst_objective_of_the_ball(label, c):
     for m, n in SHAPES:
