@@ -195,7 +195,7 @@ def card_table(cards: Mapping[str, tuple[str, Any]]) -> str:
         for name, (family, card) in cards.items()
     ]
     head = f"name & {'family & ' if families else ''}title & source & status \\\\\n"
-    wide = ">{\\raggedright\\arraybackslash}p{0.32\\linewidth}>{\\raggedright\\arraybackslash}p{0.22\\linewidth}l"
+    wide = ">{\\raggedright\\arraybackslash}p{0.30\\linewidth}>{\\raggedright\\arraybackslash}p{0.21\\linewidth}l"
     return _table(f"l{'l' if families else ''}{wide}", head, lines)
 
 
