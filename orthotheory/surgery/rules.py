@@ -12,6 +12,7 @@ from .merging import OPCM, core_space, decouple, frank_wolfe, iso_c, iso_cts, os
 from .procrustes import compatible_alignment, lambda_orthogonality, procrustes
 from .retain import Bloop, DynamicBarrier, OrthogonalGradient
 from .sculpting import CoSO, sculpt
+from .sparse_svd import append_sparse_columns
 from .subspace import append_columns, frequent_directions
 from .tangent import Lattice, RadialProjection
 from .unlearning import disentangle, joint_update, safe_step
@@ -74,7 +75,10 @@ RULES: dict[str, Rule] = {
         "The projection only; the rule that chooses ranks by layer is not part of it.")),
     "svd-update": Rule(append_columns, "subspace", Card(
         "Truncated-SVD updating", "zha1999updating", "exact",
-        "Dense. The variant for sparse matrices [deng2024fast], which keeps Q implicit, is not part of it.")),
+        "Dense columns; `svd-update-sparse` is the variant for sparse ones.")),
+    "svd-update-sparse": Rule(append_sparse_columns, "subspace", Card(
+        "Fast truncated-SVD updating for sparse matrices", "deng2024fast", "reconstructed",
+        "From the abstract: Q by its Gram matrix, singular vectors as products. When to multiply them out is ours.")),
     "frequent-directions": Rule(frequent_directions, "subspace", Card(
         "Frequent directions", "ghashami2016frequent", "exact", "A block of rows at a time.")),
     "iso-c": Rule(iso_c, "merging", Card(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
 from conftest import eps_of, rotation
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from orthotheory.polar import polar_factor
 from orthotheory.problems.tasks import LinearTask, task_sequence
 from orthotheory.surgery.continual import GPM, OGD, ROGO, IF2Net, federated_basis
 from orthotheory.surgery.sculpting import CoSO, sculpt
+from orthotheory.surgery.sparse_svd import append_sparse_columns, dense_work, factored_svd
 from orthotheory.surgery.subspace import (
     Subspace,
     append_columns,
@@ -258,6 +260,90 @@ def test_updates_of_a_wide_subspace_follow_a_rotating_one():
         f = append_columns(f, 3 * q[:, 3:6] @ draw(3, 5, seed=k), 3)
     assert np.max(to_host(principal_angles(f.u, q[:, 3:6]))) < 1e-3
     assert np.max(np.abs(f.u.T @ f.u - np.eye(3))) <= 200 * 5 * EPS  # a few eps an update, and no re-orthogonalization
+
+
+def sparse_columns(m, c, density, seed):
+    return scipy.sparse.random(m, c, density=density, random_state=seed, format="csc")
+
+
+def test_sparse_updates_agree_with_dense_ones_at_a_fraction_of_the_work():
+    m, k, c = 2000, 6, 6
+    first = sparse_columns(m, 30, 0.02, 0).toarray()
+    f, d, work = factored_svd(first, k), truncated_svd(first, k), 0
+    columns = [first]
+    for i in range(30):
+        e = sparse_columns(m, c, 0.005, i + 1)
+        f, d = append_sparse_columns(f, e), append_columns(d, e.toarray(), k)
+        columns.append(e.toarray())
+        work += dense_work(m, 30 + c * i, k, c)
+    u, v = f.left(), f.right()
+    for q in (u, v):
+        assert np.linalg.norm(q.T @ q - np.eye(k)) <= 30 * 50 * EPS  # a few eps an update and direction
+    np.testing.assert_allclose(f.s, d.s, rtol=1e-12)
+    assert np.max(principal_angles(np.linalg.qr(u)[0], d.u)) <= 1e-11
+    assert f.discarded == pytest.approx(float(d.discarded), rel=1e-12)
+    a = np.hstack(columns)
+    assert np.linalg.norm((u * f.s) @ v.T - a) <= f.discarded
+    assert 10 * f.work < work
+
+
+def test_a_low_rank_sparse_matrix_is_tracked_exactly_through_a_complete_change_of_its_subspace():
+    m, k = 300, 3
+    old, new = sparse_columns(m, k, 0.1, 1).toarray(), sparse_columns(m, k, 0.1, 2).toarray()
+    f, d = factored_svd(old @ draw(k, 8), k), truncated_svd(old @ draw(k, 8), k)
+    for i in range(12):  # ever larger columns of another subspace: the old one is forgotten, mix becomes singular
+        e = 10.0 ** min(i, 10) * new @ draw(k, 4, seed=i)
+        f, d = append_sparse_columns(f, scipy.sparse.csc_array(e)), append_columns(d, e, k)
+    # columns nearly inside the span: orthonormality goes by the squared sine, here down to 1e-3
+    assert np.linalg.norm(f.left().T @ f.left() - np.eye(k)) <= 1e-9
+    # what is new by less than sqrt(eps) counts as known, so that spans agree to that
+    assert np.max(principal_angles(np.linalg.qr(f.left())[0], d.u)) <= 10 * np.sqrt(EPS)
+    assert np.max(principal_angles(d.u, np.linalg.qr(new)[0])) <= 1e-6
+    np.testing.assert_allclose(f.s, d.s, rtol=1e-9)
+    exact = factored_svd(new @ draw(k, 8), k)
+    mixture = new @ draw(k, 5, seed=3)
+    g = append_sparse_columns(exact, scipy.sparse.csc_array(mixture))
+    whole = np.hstack([new @ draw(k, 8), mixture])
+    np.testing.assert_allclose((g.left() * g.s) @ g.right().T, whole, atol=1e-12 * np.abs(whole).max() * 10)
+
+
+@pytest.mark.parametrize("sine", [1e-2, 1e-4, 1e-6])
+def test_the_sparse_update_loses_orthonormality_by_the_squared_sine_and_the_dense_one_does_not(sine):
+    f = factored_svd(draw(50, 5), 5)
+    u = f.left()
+    outside = draw(50, 1, seed=1)
+    outside -= u @ (u.T @ outside)
+    e = u @ draw(5, 1, seed=2)
+    e = 100 * (e / np.linalg.norm(e) + sine * outside / np.linalg.norm(outside))
+    sparse = append_sparse_columns(f, scipy.sparse.csc_array(e))
+    dense = append_columns(truncated_svd(draw(50, 5), 5), e, 5)
+    assert np.linalg.norm(sparse.left().T @ sparse.left() - np.eye(5)) <= 20 * EPS / sine**2
+    assert np.linalg.norm(dense.u.T @ dense.u - np.eye(5)) <= 20 * EPS
+    np.testing.assert_allclose(sparse.s, dense.s, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("columns", "error", "message"),
+    [
+        (np.zeros((20, 2)), TypeError, "SciPy sparse"),
+        (scipy.sparse.csc_array((19, 2)), ValueError, r"columns \(20, c\)"),
+        (scipy.sparse.csc_array(np.full((20, 1), np.nan)), ValueError, "finite"),
+    ],
+    ids=["dense", "rows", "nan"],
+)
+def test_bad_sparse_columns_are_refused(columns, error, message):
+    with pytest.raises(error, match=message):
+        append_sparse_columns(factored_svd(draw(20, 4), 3), columns)
+
+
+def test_columns_without_entries_change_nothing_and_a_start_without_rank_is_refused():
+    f = factored_svd(draw(20, 4), 3)
+    g = append_sparse_columns(f, scipy.sparse.csc_array((20, 2)))
+    before, after = (f.left() * f.s) @ f.right().T, (g.left() * g.s) @ g.right().T
+    np.testing.assert_allclose(after[:, :4], before, atol=1e-13)
+    assert not g.right()[4:].any()
+    with pytest.raises(ValueError, match="rank at least 3"):
+        factored_svd(draw(20, 2) @ draw(2, 5), 3)
 
 
 @pytest.mark.parametrize("size", [2, 5, 12])
