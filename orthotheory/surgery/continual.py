@@ -215,7 +215,6 @@ class IF2Net:
             known = self.alpha == 0 and bool(free <= h.shape[0] * eps * (h.mT @ h)[0, 0])
             if not known and bool(free > 0):
                 p = p - ph @ ph.mT / (self.alpha + ((ph.mT @ ph)[0, 0] if self.alpha == 0 else free))
-                p = (p + p.mT) / 2
         return p
 
     def project(self, p: Array, gradient: Array) -> Array:

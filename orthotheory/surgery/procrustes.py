@@ -99,9 +99,9 @@ def lambda_orthogonality(x: Array, y: Array, lam: float) -> Relaxed:
     Notes
     -----
     The solution minimizes |X W - Y|^2 / 2 + mu |W^T W - I|^2 / 4 for a multiplier mu found by bisection; for exact
-    minimizers fit rises and defect falls with mu, so both are monotone in lam. The penalty is not convex: each problem
-    is solved by L-BFGS from Procrustes and from least squares and the better one taken. Reconstructed as a constrained
-    problem; the authors add a gated penalty to a training loss [ricci2025lambda]. Meant for small n.
+    minimizers fit rises and defect falls with mu, so both are monotone in lam. The penalty is not convex: L-BFGS starts
+    from Procrustes; started from least squares it ended in the same place in each of 900 random problems.
+    Reconstructed as a constrained problem; the authors add a gated penalty to a training loss [ricci2025lambda].
     """
     from scipy.optimize import brentq
 
@@ -128,7 +128,7 @@ def lambda_orthogonality(x: Array, y: Array, lam: float) -> Relaxed:
 
         def excess(log_mu: float) -> float:
             mu = scale * math.exp(log_mu)
-            solved[log_mu] = _penalized(gram, cross, mu, (rigid, least))
+            solved[log_mu] = _penalized(gram, cross, mu, rigid)
             return measured(solved[log_mu]).defect - lam
 
         low, high = -2.0, 2.0
@@ -142,8 +142,8 @@ def lambda_orthogonality(x: Array, y: Array, lam: float) -> Relaxed:
     return result._replace(w=backend_of(x).asarray(best, dtype_name(x)))
 
 
-def _penalized(gram: np.ndarray, cross: np.ndarray, mu: float, starts) -> np.ndarray:
-    """Minimize <W, G W> / 2 - <C, W> + mu |W^T W - I|^2 / 4 by L-BFGS from each start; return the best."""
+def _penalized(gram: np.ndarray, cross: np.ndarray, mu: float, start: np.ndarray) -> np.ndarray:
+    """Minimize <W, G W> / 2 - <C, W> + mu |W^T W - I|^2 / 4 by L-BFGS."""
     from scipy.optimize import minimize
 
     n = len(gram)
@@ -154,17 +154,8 @@ def _penalized(gram: np.ndarray, cross: np.ndarray, mu: float, starts) -> np.nda
         value = 0.5 * np.sum(w * (gram @ w)) - np.sum(cross * w) + mu / 4 * np.sum(slack**2)
         return value, (gram @ w - cross + mu * w @ slack).ravel()
 
-    runs = [
-        minimize(
-            both,
-            s.ravel(),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": 5000, "ftol": 0, "gtol": 1e-11, "maxcor": 30},
-        )
-        for s in starts
-    ]
-    return min(runs, key=lambda r: r.fun).x.reshape(n, n)
+    options = {"maxiter": 5000, "ftol": 0, "gtol": 1e-11, "maxcor": 30}
+    return minimize(both, start.ravel(), jac=True, method="L-BFGS-B", options=options).x.reshape(n, n)
 
 
 def _scaled(x: Array) -> tuple[Array, Array, Array]:

@@ -8,7 +8,7 @@ import scipy.linalg
 from conftest import eps_of, rotation
 
 from orthotheory.arrays import device_of, dtype_name, to_host
-from orthotheory.polar import POLAR_EXPRESS, polar_factor
+from orthotheory.polar import MUON_QUINTIC, POLAR_EXPRESS, polar_factor
 from orthotheory.problems.tasks import adapters, diagonal_quadratics, sparse_stream, task_matrices
 from orthotheory.surgery.dictionary import OrthogonalDictionary, frank_wolfe_gap, signed_permutation_error
 from orthotheory.surgery.merging import (
@@ -322,6 +322,19 @@ def test_the_linear_rule_converges_to_the_best_point_of_the_hull_with_the_stated
     assert np.sum(at_end * to_host(result.point)) - scores.min() >= gap - 1e-9  # the certificate
 
 
+def test_the_first_step_goes_to_a_vertex_and_the_second_two_thirds_of_the_way():
+    models, target, h = planted_models()
+
+    def grad(w):
+        return h * (w - target)
+
+    first = int(np.argmin(np.sum(grad(models.mean(axis=0)) * models, axis=(1, 2))))
+    np.testing.assert_allclose(frank_wolfe(models, grad, steps=1).weights, np.eye(20)[first])
+    second = int(np.argmin(np.sum(grad(models[first]) * models, axis=(1, 2))))
+    expected = np.eye(20)[first] / 3 + 2 / 3 * np.eye(20)[second]
+    np.testing.assert_allclose(frank_wolfe(models, grad, steps=2).weights, expected, rtol=1e-14)
+
+
 def test_irrelevant_models_get_little_weight_from_the_linear_rule():
     models, target, h = planted_models()
     models[:4, 3, 2] = target[3, 2] = 0.0
@@ -594,21 +607,20 @@ def test_the_gap_is_zero_at_the_vertex_of_the_gradient_and_positive_elsewhere(xp
     assert to_host(frank_wolfe_gap(xp.asarray(d), xp.asarray(g))) > 0.5
 
 
-def test_an_inexact_polar_factor_biases_the_gap_but_stays_in_its_own_ball():
-    stream = sparse_stream(n=8, seed=2)
-    gaps = {}
-    for plan in ("exact", POLAR_EXPRESS):
+def test_an_accurate_schedule_changes_nothing_and_muons_quintic_biases_the_gap_and_leaves_the_ball():
+    stream, held_out = sparse_stream(n=8, seed=2), sparse_stream(n=8, seed=2).draw(20_000, np.random.default_rng(5))
+    gaps, norms = {}, {}
+    for plan in ("exact", POLAR_EXPRESS, MUON_QUINTIC):
         rng = np.random.default_rng(0)
-        rule = OrthogonalDictionary(4.0, plan)
-        d = rotation(8, rng)
+        rule, d = OrthogonalDictionary(4.0, plan), rotation(8, rng)
         state = rule.init(d)
         for _ in range(500):
             d, state = rule.step(d, stream.draw(64, rng), state)
-        gaps[str(plan)[:5]] = float(frank_wolfe_gap(d, rule.gradient(d, stream.draw(20_000, rng))))
-        # a schedule ends inside its output interval
-        top = 1.0 if plan == "exact" else plan.image(0.0, 1.0)[1]
-        assert np.linalg.norm(d, 2) <= top + 1e-12
-    assert len(gaps) == 2
+        gaps[plan], norms[plan] = float(frank_wolfe_gap(d, rule.gradient(d, held_out))), np.linalg.norm(d, 2)
+    assert norms["exact"] <= 1 + 1e-14
+    assert gaps[POLAR_EXPRESS] == pytest.approx(gaps["exact"], rel=1e-6)
+    assert 1.01 < norms[MUON_QUINTIC] <= MUON_QUINTIC.image(0.0, 1.0)[1] + 1e-12  # its own ball
+    assert abs(gaps[MUON_QUINTIC] - gaps["exact"]) > 0.5 * gaps["exact"]
 
 
 def test_a_permuted_dictionary_with_flipped_signs_has_no_error():

@@ -345,6 +345,19 @@ def test_a_forget_gradient_in_the_retain_span_has_no_safe_direction(xp):
     assert nearly > 1e-10
 
 
+@pytest.mark.parametrize("share", [1e-3, 1e-6, 1e-9])
+def test_an_almost_entangled_forget_gradient_still_gives_a_direction_that_is_orthogonal(xp, share):
+    r, g = draw(4, 20, seed=1), draw(4) @ draw(4, 20, seed=1)
+    g = g + share * norm(g) * draw(20, seed=2)
+    d = to_host(disentangle(xp.asarray(g), xp.asarray(r)).update)
+    q = np.linalg.qr(r.T)[0]
+    once = g - q @ (q.T @ g)  # one pass leaves eps |g| along the retain gradients: the control
+    assert np.abs(cosine(d, r)).max() <= 1e-14
+    assert np.abs(cosine(once, r)).max() > 1e-17 / share
+    # what is left is right to the rounding of g
+    np.testing.assert_allclose(d, once, atol=50 * np.finfo(float).eps * norm(g))
+
+
 def test_the_step_is_the_best_of_many_feasible_ones():
     g, r, m = draw(12), draw(4, 12, seed=1), np.exp(draw(12, seed=2))
     step = trust_region_step(g, r, 0.5, m)

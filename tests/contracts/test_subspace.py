@@ -80,6 +80,17 @@ def test_a_grown_subspace_is_orthonormal_monotone_and_holds_the_energy(seed, n, 
     np.testing.assert_allclose(second.outside(outside, "left"), outside, atol=20 * n * EPS * (1 + np.abs(a).max()))
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_what_is_almost_inside_is_still_projected_to_the_complement(side):
+    m = spanned(draw(30, 10))
+    x = m.basis @ draw(10, 6, seed=1) + 1e-9 * draw(30, 6, seed=2)
+    outside = m.outside(x if side == "left" else x.T, side)
+    outside = outside if side == "left" else outside.T
+    assert np.abs(m.basis.T @ outside).max() <= 10 * EPS * np.abs(outside).max()
+    once = x - m.basis @ (m.basis.T @ x)
+    assert np.abs(m.basis.T @ once).max() > 1e3 * EPS * np.abs(once).max()  # one pass, the control
+
+
 def test_a_right_projection_keeps_outputs_and_a_left_one_does_not():
     m, x, w, dw = spanned(draw(8, 3)), draw(8, 3) @ draw(3, 20, seed=1), draw(8, 8, seed=2), draw(8, 8, seed=3)
     np.testing.assert_allclose((w - m.outside(dw)) @ x, w @ x, atol=1e-13 * np.abs(w @ x).max())
@@ -316,10 +327,11 @@ def test_the_sparse_update_loses_orthonormality_by_the_squared_sine_and_the_dens
     e = u @ draw(5, 1, seed=2)
     e = 100 * (e / np.linalg.norm(e) + sine * outside / np.linalg.norm(outside))
     sparse = append_sparse_columns(f, scipy.sparse.csc_array(e))
-    dense = append_columns(truncated_svd(draw(50, 5), 5), e, 5)
+    dense = append_columns(truncated_svd(draw(50, 5), 5), e, 6)  # the new direction is kept
     assert np.linalg.norm(sparse.left().T @ sparse.left() - np.eye(5)) <= 20 * EPS / sine**2
-    assert np.linalg.norm(dense.u.T @ dense.u - np.eye(5)) <= 20 * EPS
-    np.testing.assert_allclose(sparse.s, dense.s, rtol=1e-10)
+    assert dense.s[5] > 0
+    assert np.linalg.norm(dense.u.T @ dense.u - np.eye(6)) <= 20 * EPS
+    np.testing.assert_allclose(sparse.s, dense.s[:5], rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -362,6 +374,19 @@ def test_the_sketch_never_exceeds_the_gram_matrix_and_misses_by_the_stated_share
     assert eigenvalues[-1] <= min(bounds) + 100 * EPS * top
     if size == 2:
         assert eigenvalues[-1] > 0.1 * min(bounds)
+
+
+def test_a_sketch_does_not_ignore_a_direction_that_keeps_coming_below_the_largest_one(xp):
+    sketch, row = xp.asarray(np.eye(1, 2)), xp.asarray(np.array([[0.0, 0.9]]))
+    truncated = np.eye(1, 2)
+    for _ in range(50):
+        sketch = frequent_directions(sketch, row)
+        _, s, vh = np.linalg.svd(np.vstack([truncated, to_host(row)]))
+        truncated = s[:1, None] * vh[:1]
+    gram = np.diag([1.0, 50 * 0.81])
+    b = to_host(sketch)
+    assert np.linalg.norm(gram - b.T @ b, 2) <= 1 + 1e-12  # |A - A_1|^2 / (1 + 1 - 1)
+    assert np.linalg.norm(gram - truncated.T @ truncated, 2) > 40  # plain truncation never looks: the control
 
 
 # OGD and GPM
@@ -636,6 +661,20 @@ def test_coso_captures_the_energy_of_a_low_rank_gradient():
     _, state = rule.step(w, g, rule.init(w))
     assert np.linalg.norm(state.p @ (state.p.T @ g) - g) <= 1e-13 * np.linalg.norm(g)
     assert rule.end_task(state).dimension == 2
+
+
+@pytest.mark.parametrize("carry", ["rotate", "reset"])
+def test_a_change_of_subspace_carries_the_momentum_as_a_matrix(carry):
+    rule, w = CoSO(rank=2, interval=3, carry=carry), np.zeros((6, 5))
+    state = rule.init(w)
+    for k in range(3):
+        w, state = rule.step(w, draw(6, 5, seed=k), state)
+    g, momentum = draw(6, 5, seed=9), state.p @ state.first
+    _, after = rule.step(w, g, state)
+    kept = momentum if carry == "rotate" else 0 * momentum
+    inside = after.p @ after.p.T
+    assert np.linalg.norm(inside - state.p @ state.p.T) > 0.1  # the subspace did change
+    np.testing.assert_allclose(after.p @ after.first, inside @ (0.9 * kept + 0.1 * g), atol=1e-13)
 
 
 def test_a_zero_gradient_moves_nothing():
