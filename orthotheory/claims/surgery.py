@@ -83,7 +83,7 @@ def keeps_the_properties(rule: Rule, size: Size) -> Verdict:
 def never_ascends_all(rule: Rule, size: Size) -> Verdict:
     """Judge whether an update never raises all objectives at once: three independent gradients, two nearly parallel."""
     rng = np.random.default_rng(2)
-    count, ascents = 500 if size == "smoke" else 10_000, 0
+    count, ascents = 500 if size == "smoke" else 4000, 0
     for _ in range(count):
         j = rng.standard_normal((3, 8))
         j[1] = j[0] + 0.3 * rng.standard_normal(8)
@@ -124,7 +124,7 @@ def conflicts_with_none(rule: Rule, size: Size) -> Verdict:
 def conflict_free_for_any_number(rule: Rule, size: Size) -> Verdict:
     """Judge whether a rule is free of conflict on Gaussian Jacobians of two rows, and of three."""
     rng = np.random.default_rng(4)
-    count = 400 if size == "smoke" else 20_000
+    count = 400 if size == "smoke" else 5000
     share, worst = {}, {}
     for m in (2, 3):
         found = np.array([-cosines(j, rule(j)).min() for j in rng.standard_normal((count, m, 3))])

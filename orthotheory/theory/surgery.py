@@ -92,7 +92,7 @@ def twins() -> Quadratics:
 
 def problems_of(size: Size) -> Iterator[tuple[str, MultiObjective]]:
     """Return multi-objective problems: convex and not, two to five objectives, conflicting in all degrees."""
-    seeds = range(1 if size == "smoke" else 5)
+    seeds = range(1 if size == "smoke" else 2)
     for seed in seeds:
         for m in (2, 3, 5):
             yield f"{m} generic quadratics, seed {seed}", pareto_quadratics(objectives=m, rows=4, columns=2, seed=seed)
@@ -103,7 +103,7 @@ def problems_of(size: Size) -> Iterator[tuple[str, MultiObjective]]:
 
 
 def _upgrad_cases(size: Size) -> Iterator[tuple[str, Trace]]:
-    steps = 150 if size == "smoke" else 1000
+    steps = 150 if size == "smoke" else 300
     for text, problem in problems_of(size):
         method = Surgery(UPGrad(), GradientDescent(lr=1 / total_smoothness(problem)))
         yield text, run(problem, method, steps, record=RECORD)
@@ -112,7 +112,7 @@ def _upgrad_cases(size: Size) -> Iterator[tuple[str, Trace]]:
 
 
 def _mgda_cases(size: Size) -> Iterator[tuple[str, Trace]]:
-    steps = 150 if size == "smoke" else 1000
+    steps = 150 if size == "smoke" else 300
     for text, problem in problems_of(size):
         for share in (1.0, 1.6):
             method = Surgery(MGDA(), GradientDescent(lr=share / largest_smoothness(problem)))
@@ -134,7 +134,12 @@ class Candidate(NamedTuple):
     def largest_lr(self) -> float:
         """Return min_i 2 <g_i, X> / (L_i |X|^2)."""
         constants = np.array([float(self.problem.smoothness_of(i)) for i in range(self.problem.objectives)])
-        return float(np.min(2 * self.first_order() / constants) / np.sum(self.update**2))
+        return max(float(np.min(2 * self.first_order() / constants) / np.sum(self.update**2)), 0.0)
+
+    def conflicts(self) -> bool:
+        """Say whether an objective rises to first order, beyond the rounding of an inner product that is 0."""
+        lengths = np.linalg.norm(self.problem.jacobian(self.w), axis=(-2, -1)) * np.linalg.norm(self.update)
+        return bool((self.first_order() < -1e-13 * lengths).any())
 
 
 def after(candidate: Candidate, share: float = 1.0) -> np.ndarray:
@@ -227,7 +232,7 @@ surgery_descent = Theorem(
         r"f_i(x-\eta d)\le f_i(x)\ \text{for all }i"
     ),
     assumes=(
-        Assumption("the update is not in conflict with an objective", lambda c: bool((c.first_order() >= 0).all())),
+        Assumption("the update is not in conflict with an objective", lambda c: not c.conflicts()),
         Assumption("the update is not zero", lambda c: bool(np.any(c.update != 0))),
     ),
     kind="upper",
