@@ -101,7 +101,9 @@ RULES: dict[str, Rule] = {
         "The authors' choice by cosine is rule='cosine'; rule='linear' is the linear minimization of Frank-Wolfe. "
         "Theirs sums cosines over the tensors of a model; here there is one matrix.")),
     "ota": Rule(ota, "merging", Card(
-        "OTA", "mahdavinia2025harnessing", "exact", "A masked entry counts as masked exactly, not up to 1.1 eps.")),
+        "OTA", "mahdavinia2025harnessing", "exact",
+        "An entry that every task masks takes the base; the code does so by an option and otherwise takes the plain "
+        "mean, and it calls an entry masked up to 1.1 eps. Its rank-r storage of v is not part of it.")),
     "procrustes": Rule(procrustes, "alignment", Card(
         "Orthogonal Procrustes", "schonemann1966generalized", "exact")),
     "oca": Rule(compatible_alignment, "alignment", Card(
