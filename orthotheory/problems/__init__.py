@@ -11,6 +11,7 @@ from .constrained import Constrained, StarConvex, digits_budget, projection, spe
 from .contract import Constant, Problem
 from .digits import SoftmaxRegression, digits
 from .multi_objective import Fonseca, MultiObjective, Quadratics, Squares, fonseca, pareto_quadratics, squares
+from .multi_tasks import LayerTasks, RetainAndForget, layer_tasks, retain_and_forget
 from .noise import NOISES, Gaussian, HeavyTailed, LowRank, Minibatch
 from .quadratic import KroneckerQuadratic, LeastSquares, least_squares, log_spectrum, orthogonal, quadratic
 from .ramp import Ramp, best_radius, ramp
@@ -27,6 +28,8 @@ TABLE: dict[str, Callable[..., Problem]] = {
     "pareto-quadratics": pareto_quadratics,
     "squares": squares,
     "fonseca": fonseca,
+    "layer-tasks": layer_tasks,
+    "retain-forget": retain_and_forget,
 }
 
 
@@ -70,6 +73,7 @@ __all__ = [
     "Gaussian",
     "HeavyTailed",
     "KroneckerQuadratic",
+    "LayerTasks",
     "LeastSquares",
     "LowRank",
     "Minibatch",
@@ -77,12 +81,14 @@ __all__ = [
     "Problem",
     "Quadratics",
     "Ramp",
+    "RetainAndForget",
     "SoftmaxRegression",
     "Squares",
     "StarConvex",
     "best_radius",
     "digits",
     "fonseca",
+    "layer_tasks",
     "least_squares",
     "log_spectrum",
     "make",
@@ -91,5 +97,6 @@ __all__ = [
     "pareto_quadratics",
     "quadratic",
     "ramp",
+    "retain_and_forget",
     "squares",
 ]

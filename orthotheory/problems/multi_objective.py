@@ -32,7 +32,7 @@ class MultiObjective(Problem):
     objectives : int
         m.
     minima : tuple of float
-        min f_i of each objective alone.
+        min f_i of each objective alone, or a lower bound of it.
     """
 
     objectives: int
