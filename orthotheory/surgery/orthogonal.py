@@ -124,7 +124,9 @@ class SpectralMGDA(Aggregator):
     """
 
     rows: int = 1
-    card = Card("Spectral MGDA", "ours", "reconstructed", "ours: the saddle problem of MGDA with the spectral norm")
+    card = Card(
+        "Spectral MGDA", "desideri2012multiple", "reconstructed", "ours: MGDA's saddle problem, with the spectral norm"
+    )
 
     def __post_init__(self) -> None:
         check_number(self.rows, "SpectralMGDA.rows", low=1)

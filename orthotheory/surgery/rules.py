@@ -9,6 +9,7 @@ from .continual import GPM, OGD, ROGO, IF2Net, federated_basis
 from .contract import Card
 from .dictionary import OrthogonalDictionary
 from .merging import OPCM, core_space, decouple, frank_wolfe, iso_c, iso_cts, osrm, ota
+from .orthogonal import SpectralMGDA, project_in_metric, spectral_cone_step
 from .procrustes import compatible_alignment, lambda_orthogonality, procrustes
 from .retain import Bloop, DynamicBarrier, OrthogonalGradient
 from .sculpting import CoSO, sculpt
@@ -115,6 +116,13 @@ RULES: dict[str, Rule] = {
     "orthogonal-dictionary": Rule(OrthogonalDictionary, "alignment", Card(
         "Online orthogonal dictionary by Frank-Wolfe", "xue2021online", "reconstructed",
         "From the abstract; constants of the step sizes are ours.")),
+    "spectral-mgda": Rule(SpectralMGDA, "orthogonal", SpectralMGDA.card),
+    "spectral-cone-step": Rule(spectral_cone_step, "orthogonal", Card(
+        "Spectral cone step", "lopezpaz2017gradient", "reconstructed",
+        "ours: GEM's projection with margin 0, in the spectral ball of a step of Muon.")),
+    "metric-projection": Rule(project_in_metric, "orthogonal", Card(
+        "Cone projection in the optimizer's metric", "quinton2024jacobian", "reconstructed",
+        "ours: DualProj with the metric of a diagonal preconditioner.")),
 }  # fmt: skip
 
 
