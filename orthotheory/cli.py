@@ -61,12 +61,17 @@ def run_command(arguments: list[str]) -> int:
     noise = {"noise": {"name": o.noise, **schema.given("noise", o)}} if o.noise else {}
     problem = problems.make(o.problem, **schema.given("problem", o), **noise, device=o.device)
     method = methods.make(o.method, **schema.given("method", o))
-    config = [problem.config, o.method, method.config(), o.steps, o.every, o.seed, o.device]
-    folder = writable_folder(o.out / f"{o.problem}-{o.method}-{digest(config)[:8]}")
-    trace = loop.run(problem, method, o.steps, every=o.every, seed=o.seed, progress=o.progress and not o.json)
+    method = methods.Surgery(o.surgery, method) if o.surgery else method
+    record = ["value", "gap", "stationarity" if o.surgery else "gradient_norm"]
+    record = [name for name in record if name != "gap" or problem.optimal_value is not None]
+    label = f"{o.surgery}-{o.method}" if o.surgery else o.method
+    config = [problem.config, label, method.config(), o.steps, o.every, o.seed, o.device]
+    folder = writable_folder(o.out / f"{o.problem}-{label}-{digest(config)[:8]}")
+    watch = o.progress and not o.json
+    trace = loop.run(problem, method, o.steps, record=record, every=o.every, seed=o.seed, progress=watch)
     table = trace.write(folder)
     files = [table, table.with_suffix(".json")]
-    title = f"{o.method} on {o.problem}"
+    title = f"{label} on {o.problem}"
     if len(trace.k):
         files += save_figure(lambda fig: draw_trace(trace.to_pandas(), title, fig), folder / "trace", (6.5, 2.6))
     smoothness = problem.smoothness(method.norm)

@@ -32,6 +32,8 @@ Recorder = Callable[[Moment], Array]
 
 
 def _gap(t: Moment) -> Array:
+    if t.problem.optimal_value is None:
+        raise ValueError(f"The minimum of {type(t.problem).__name__} is not known; record 'value' instead of 'gap'.")
     return t.problem.value(t.w) - t.problem.optimal_value
 
 

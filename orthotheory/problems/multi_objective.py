@@ -88,9 +88,8 @@ class Objective(Problem):
         return self.whole.jacobian(w)[..., self.index, :, :]
 
     def smoothness(self, norm: Norm) -> Constant:
-        if norm != Frobenius():
-            raise ValueError(f"One of several objectives knows its smoothness in the Frobenius norm; got {norm.name}.")
-        return self.whole.smoothness_of(self.index)
+        own = self.whole.smoothness_of(self.index)
+        return own if norm == Frobenius() else in_norm(norm, float(own), self.start.shape)
 
 
 class Quadratics(MultiObjective):
@@ -276,14 +275,18 @@ class Fonseca(MultiObjective):
         return Constant(2.0, "exact", "the Hessian is 2 exp(-|e|^2) (I - 2 e e^T), largest at e = 0")
 
     def smoothness(self, norm: Norm) -> Constant:
-        if norm != Frobenius():
-            raise ValueError(f"Fonseca knows its smoothness in the Frobenius norm; got {norm.name}.")
-        return Constant(2.0, "upper", "the mean of two functions with L = 2")
+        return in_norm(norm, 2.0, self.start.shape)
 
     def pareto_distance(self, w):
         xp = array_namespace(w)
         along = xp.clip(xp.sum(w * self.end, axis=(-2, -1), keepdims=True), -1.0, 1.0)
         return frobenius(w - along * self.end)
+
+
+def in_norm(norm: Norm, frobenius_constant: float, shape: tuple[int, ...]) -> Constant:
+    """Return the bound of L in a norm that follows from L in the Frobenius norm: that of the Hessian L I."""
+    whole = smoothness(norm, Form(frobenius_constant * np.eye(shape[0]), np.eye(shape[1])))
+    return Constant(float(whole), "upper", "from the constant in the Frobenius norm")
 
 
 def hull_distance(points: np.ndarray) -> float:

@@ -7,10 +7,10 @@ import functools
 import numpy as np
 
 from ..arrays import Array, Backend, array_namespace, backend, backend_of, frobenius, generator, to_host
-from ..norms import Frobenius, Norm
+from ..norms import Norm
 from .contract import Constant, Dtype
 from .curvature import Form, smoothness
-from .multi_objective import MultiObjective
+from .multi_objective import MultiObjective, in_norm
 from .noise import Gaussian
 from .tasks import LinearTask, RetainForget
 from .tasks import retain_forget as draw_pair
@@ -101,10 +101,8 @@ class RetainAndForget(MultiObjective):
         return Constant(float(constants[i]), "exact", "|A^T A|_2 / samples, where a residual vanishes")
 
     def smoothness(self, norm: Norm) -> Constant:
-        if norm != Frobenius():
-            raise ValueError(f"RetainAndForget knows its smoothness in the Frobenius norm; got {norm.name}.")
         mean = float(np.mean([float(self.smoothness_of(i)) for i in range(self.objectives)]))
-        return Constant(mean, "upper", "the mean of the constants")
+        return in_norm(norm, mean, self.start.shape)
 
     def pareto_distance(self, w):
         raise ValueError("The Pareto set of a retain-forget pair is not known; use the record 'stationarity'.")

@@ -10,8 +10,8 @@ from conftest import eps_of
 from orthotheory import methods, problems, run, surgery
 from orthotheory.arrays import backend, device_of, dtype_name, to_host
 from orthotheory.methods import Adam, GradientDescent, Muon, Surgery
-from orthotheory.norms import Frobenius, Spectral
-from orthotheory.problems.multi_objective import Objective, Quadratics, hull_distance
+from orthotheory.norms import Frobenius, MaxEntry, Spectral
+from orthotheory.problems.multi_objective import Quadratics, hull_distance
 
 CPU = backend("cpu")
 BUILDERS = {
@@ -110,6 +110,17 @@ def test_each_minimum_is_attained_by_no_descent_below_it(build, xp):
         assert found.fun >= problem.minima[i] - 1e-12
         if not isinstance(problem, NO_DISTANCE):
             assert found.fun == pytest.approx(problem.minima[i], abs=1e-8)  # the square of the solver's error
+
+
+@each_problem
+@pytest.mark.parametrize("norm", [Spectral(), MaxEntry()], ids=["spectral", "max entry"])
+def test_no_pair_of_points_beats_the_smoothness_in_another_norm(build, norm):
+    problem = build(CPU)
+    rng = np.random.default_rng(4)
+    a, b = rng.standard_normal((2, 300, *problem.start.shape))
+    for one in (problem, problem.objective(0), problem.objective(problem.objectives - 1)):
+        ratio = norm.dual(one.grad(a) - one.grad(b)) / norm.value(a - b)
+        assert ratio.max() <= float(one.smoothness(norm)) * (1 + 1e-9)
 
 
 # Pareto sets
@@ -224,8 +235,6 @@ def test_bad_problems_are_refused():
         problems.Fonseca(np.zeros((2, 2)))
     with pytest.raises(ValueError, match="objectives 0 to 1"):
         problems.squares(size=2).objective(2)
-    with pytest.raises(ValueError, match="Frobenius"):
-        Objective(problems.squares(size=2), 0).smoothness(Spectral())
 
 
 # Runs
@@ -304,6 +313,11 @@ def test_noise_is_unbiased_and_independent_between_objectives():
 def test_a_problem_of_one_objective_is_refused_by_surgery():
     with pytest.raises(TypeError, match="several objectives"):
         run(problems.quadratic(rows=2, columns=2), Surgery("upgrad", "gd"), 1)
+
+
+def test_a_gap_to_an_unknown_minimum_is_refused():
+    with pytest.raises(ValueError, match="record 'value'"):
+        run(problems.fonseca(), methods.make("gd"), 1, record=("gap",))
 
 
 def test_an_ordinary_method_runs_on_the_mean():
