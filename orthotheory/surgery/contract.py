@@ -13,6 +13,9 @@ from ..arrays import Array, array_namespace, backend_of, check_matrix, check_num
 Status = Literal["exact", "secondary", "reconstructed"]
 
 
+HINT = " A single gradient is a Jacobian of one row, shape (1, n)."
+
+
 @dataclass(frozen=True)
 class Card:
     """Where an aggregator comes from and how faithful it is.
@@ -68,10 +71,11 @@ def rows_of(jacobian: Array) -> Rows:
 
 def check_jacobian(jacobian: Array, who: str) -> None:
     """Refuse what is not a finite floating-point array of shape (..., m, n); the bad row is named."""
-    check_matrix(jacobian, who, hint=" A single gradient is a Jacobian of one row, shape (1, n).")
+    check_matrix(jacobian, who, hint=HINT)
     xp = array_namespace(jacobian)
-    good = xp.isfinite(xp.sum(xp.abs(jacobian), axis=-1))
-    if not bool(xp.all(good)):  # the sum may also overflow: look closer
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = bool(xp.isfinite(xp.sum(jacobian)))
+    if not finite:  # the sum may also overflow: look closer
         good = xp.all(xp.isfinite(jacobian), axis=-1)
         if not bool(xp.all(good)):
             from ..arrays import to_host
@@ -241,12 +245,12 @@ def divide(a: Array, b: Array) -> Array:
     return xp.where(b != 0, a / safe, xp.zeros_like(a / safe))
 
 
-def preference(values: Any, rows: Rows) -> Array:
+def preference(values: Any, rows: Rows | Array) -> Array:
     """Return preference weights p of shape (m,): 1/m where None, otherwise what the user gave, checked."""
-    m = rows.unit.shape[-2]
-    where = backend_of(rows.unit)
+    like = rows.unit if isinstance(rows, Rows) else rows
+    m, where = like.shape[-2], backend_of(like)
     if values is None:
-        return where.xp.full((m,), 1.0 / m, dtype=rows.unit.dtype, device=where.device)
+        return where.xp.full((m,), 1.0 / m, dtype=where.xp.float64, device=where.device)
     check_number(np.asarray(values), "preference", open_high=True)
     if np.shape(values) != (m,):
         raise ValueError(f"preference needs one weight a row, shape ({m},); got shape {np.shape(values)}.")

@@ -633,3 +633,42 @@ def test_ten_thousand_jacobians_for_each_exact_solver(capsys):
 
 def test_scaled_keeps_directions():
     assert np.array_equal(scaled(np.zeros((1, 2, 2))), np.zeros((1, 2, 2)))
+
+
+# The batched and the compiled UPGrad
+
+
+@pytest.mark.parametrize("kernel", ["numpy", "numba"])
+@pytest.mark.parametrize("route", ["auto", "rows"])
+@pytest.mark.parametrize("label", LABELS)
+def test_batched_and_compiled_upgrad_are_the_enumerated_one(label, route, kernel):
+    if kernel == "numba":
+        pytest.importorskip("numba")
+    for m, n in [*SHAPES, (1, 3)]:
+        jacobian = families(300 if (m, n) == (3, 7) else 12, m, n, seed=17)[label]
+        scale = max(np.abs(jacobian).max(), 1e-300)
+        rule = surgery.make("upgrad", kernel=kernel, route=route)
+        error = rule(jacobian) / scale - upgrad(jacobian.astype(Wide) / scale)
+        assert relative(error, jacobian / scale).max() <= 1e-12
+
+
+def test_the_compiled_upgrad_leaves_a_bad_neighbor_to_the_reference_and_names_it():
+    pytest.importorskip("numba")
+    jacobian = families(400, 5, 9)["generic"]
+    jacobian[7] = families(1, 5, 9)["nearly opposite rows"][0]
+    jacobian[9] *= 1e-220
+    expected = surgery.make("upgrad", kernel="numpy")(jacobian)
+    np.testing.assert_allclose(surgery.make("upgrad", kernel="numba")(jacobian), expected, rtol=1e-12, atol=1e-15)
+    jacobian[11, 3, 2] = np.nan
+    with pytest.raises(ValueError, match=r"row 3 of Jacobian \(11,\)"):
+        surgery.make("upgrad", kernel="numba")(jacobian)
+
+
+def test_a_missing_kernel_is_refused_and_never_needed(monkeypatch):
+    from orthotheory import kernels
+
+    monkeypatch.setattr(kernels, "compiled", lambda: False)
+    jacobian = families(300, 3, 5)["generic"]
+    assert surgery.make("upgrad")(jacobian).shape == (300, 5)
+    with pytest.raises(RuntimeError, match=r"orthotheory\[fast\]"):
+        surgery.make("upgrad", kernel="numba")(jacobian)

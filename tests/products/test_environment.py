@@ -29,7 +29,7 @@ def project():
 
 def test_environment_and_pyproject_list_the_same_packages_and_versions(project):
     extras = project["optional-dependencies"]
-    wanted = dict(_split(r) for r in [*project["dependencies"], *extras["lab"], *extras["test"]])
+    wanted = dict(_split(r) for r in [*project["dependencies"], *extras["lab"], *extras["fast"], *extras["test"]])
     wanted["python"] = project["requires-python"].replace(" ", "")
     listed = [d for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"] if isinstance(d, str)]
     found = dict(_split(d) for d in listed if d != "pip")
