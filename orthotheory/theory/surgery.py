@@ -103,7 +103,7 @@ def problems_of(size: Size) -> Iterator[tuple[str, MultiObjective]]:
 
 
 def _upgrad_cases(size: Size) -> Iterator[tuple[str, Trace]]:
-    steps = 150 if size == "smoke" else 300
+    steps = 80 if size == "smoke" else 300
     for text, problem in problems_of(size):
         method = Surgery(UPGrad(), GradientDescent(lr=1 / total_smoothness(problem)))
         yield text, run(problem, method, steps, record=RECORD)
@@ -112,7 +112,7 @@ def _upgrad_cases(size: Size) -> Iterator[tuple[str, Trace]]:
 
 
 def _mgda_cases(size: Size) -> Iterator[tuple[str, Trace]]:
-    steps = 150 if size == "smoke" else 300
+    steps = 60 if size == "smoke" else 300
     for text, problem in problems_of(size):
         for share in (1.0, 1.6):
             method = Surgery(MGDA(), GradientDescent(lr=share / largest_smoothness(problem)))
