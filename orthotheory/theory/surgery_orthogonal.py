@@ -306,8 +306,8 @@ spectral_mgda_saddle = Theorem(
     broken=lambda t: dataclasses.replace(t, lhs=lambda s: s.guaranteed(s.polar())),
     mistake="the polar factor in place of D, at rank deficiency",
     source="ours; a minimax theorem",
-    tolerance=2e-7,
-    reason="where the solution is not unique the interior-point path ends at a relative gap of about 1e-8",
+    tolerance=1e-9,
+    reason="the solver stops at a gap of 1e-11 of the largest gradient, which is up to 60 times the value here",
 )
 
 aligned_is_polar = Theorem(

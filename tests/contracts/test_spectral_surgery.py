@@ -16,7 +16,7 @@ from orthotheory.surgery.orthogonal import (
     spectral_mgda,
 )
 
-GAP = 1e-6  # of the largest gradient: rounding ends the interior-point path at about 1e-8
+GAP = 1e-10  # of the largest gradient; the solver stops at 1e-11
 
 
 def gaussian(*shape, seed=0):
@@ -48,7 +48,6 @@ HARD = {
     "huge": 1e300 * gaussian(3, 4, 4),
     "batch": gaussian(2, 3, 3, 4, 5),
 }
-hard = pytest.mark.parametrize("g", HARD.values(), ids=HARD.keys())
 
 
 def nuclear(x):
@@ -62,8 +61,9 @@ def largest(g):
 # The certificate
 
 
-@hard
-def test_the_two_bounds_enclose_the_saddle_value_tightly(g, xp):
+@pytest.mark.parametrize("name", HARD)
+def test_the_two_bounds_enclose_the_saddle_value_tightly(name, xp):
+    g, limit = HARD[name], 1e-8 if name == "nearly opposite" else GAP  # there the finish does not find the faces
     step = spectral_mgda(xp.asarray(g))
     direction, weights, lower, upper = (to_host(x) for x in step)
     assert (weights >= 0).all()
@@ -76,7 +76,7 @@ def test_the_two_bounds_enclose_the_saddle_value_tightly(g, xp):
     combined = nuclear(np.sum(weights[..., None, None] * scaled, axis=-3))
     np.testing.assert_allclose(lower / size, guaranteed, atol=1e-13)
     np.testing.assert_allclose(upper / size, combined, atol=1e-13)
-    assert (to_host(step.gap) / size <= GAP).all()
+    assert (to_host(step.gap) / size <= limit).all()
     assert (to_host(step.gap) / size >= -1e-13).all()
 
 
