@@ -44,6 +44,7 @@ from orthotheory import claims, problems, surgery
 from orthotheory.methods import Adam, GradientDescent, Muon, Surgery
 from orthotheory.plotting import COLORS
 from orthotheory.polar import polar_factor
+from orthotheory.surgery import properties as guarantees
 from orthotheory.surgery.orthogonal import progress, project_in_metric, spectral_cone_step, spectral_mgda
 from orthotheory.theory import surgery as rates
 from orthotheory.theory import surgery_orthogonal as meets
@@ -167,6 +168,24 @@ table.style.format("{:.0e}", subset=["residual", "conflict with a ridge", "confl
 # At rank two with four rows the only point of the cone may be 0; what is returned is then rounding, and the cosine of
 # rounding with a gradient says nothing.
 #
+# Which rule guarantees what? The table is generated: each *yes* is tested over labeled samplers of Jacobians,
+# everything else has a stored counterexample.
+
+# %%
+properties = pd.DataFrame(guarantees.table()).set_index("name").drop(columns="title")
+properties.style.format({"degree": "{:.3g}"})
+
+# %% [markdown]
+# Two of the counterexamples: PCGrad in conflict with a gradient, and the mean where it should vanish.
+
+# %%
+for name, label in (("pcgrad", "non-conflicting"), ("mean", "strong-zero")):
+    witness = guarantees.counterexample(name, label)
+    assert witness is not None
+    update = surgery.make(name)(witness)
+    print(f"{name}, {label}: J = {witness.tolist()}, update {update.round(3).tolist()}")
+
+# %% [markdown]
 # ## 2. The cone in space
 #
 # Three gradients, the three edges of their cone, and the updates. With three rows a pairwise repair is no longer a

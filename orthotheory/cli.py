@@ -135,11 +135,7 @@ def surgery_command(arguments: list[str]) -> int:
     properties = Option("properties", bool, False, "print which aggregator has which property")
     o = parse([properties, JSON], arguments, "surgery", _help_of(surgery_command))
     if o.properties:
-        from .surgery.properties import table
-
-        rows, columns = table()
-        _print_rows(rows, o.json, columns)
-        return 0
+        return _print_properties(o.json)
     rows = [
         _row(name, card.source, "surgery", card.status, family=family, title=card.title, differences=card.differences)
         for name, family, card in [
@@ -148,6 +144,27 @@ def surgery_command(arguments: list[str]) -> int:
         ]
     ]
     _print_rows(rows, o.json, ("label", "family", "verdict", "title", "source"), {"verdict": "status"})
+    return 0
+
+
+def _print_properties(as_json: bool) -> int:
+    """Print the generated table; JSON adds the counterexample behind every cell that is not a plain yes."""
+    from .surgery.properties import PROPERTIES, counterexample, table
+
+    rows = table()
+    if as_json:
+        _print_json([{**row, "counterexamples": {
+            label: counterexample(row["name"], label) for label in PROPERTIES if row[label] != "yes"
+        }} for row in rows])  # fmt: skip
+        return 0
+    signs = {"yes": "y", "no": "-", "full rank": "f", "two rows": "2"}
+    numbers = {label: str(i) for i, label in enumerate(PROPERTIES, 1)}
+    short = [{"name": row["name"], "degree": f"{row['degree']:.3g}", **{p: signs[row[p]] for p in PROPERTIES}}
+             for row in rows]  # fmt: skip
+    _print_rows(short, False, ("name", "degree", *PROPERTIES), numbers)
+    print("\ny: holds, f: at full row rank, 2: for two rows, -: fails, with a stored counterexample (--json)")
+    for label, p in PROPERTIES.items():
+        print(f"{numbers[label]:>3}  {label}: {p.statement}")
     return 0
 
 

@@ -18,13 +18,15 @@ from .plotting import Figure
 from .polar import MUON_QUINTIC
 from .polar.schedule import critical_points
 from .storage import write_text
+from .surgery.properties import PROPERTIES
+from .surgery.properties import table as properties_of_aggregators
 from .surgery.rules import RULES
 from .theory import retain as retain_theorems
 from .theory import surgery as surgery_theorems
 from .theory import surgery_orthogonal
 
 FILES = ("numbers.tex", "statements.tex", "theorems.tex", "claims.tex", "methods.tex", "figures.tex", "aggregators.tex",
-         "rules.tex", "surgery_theorems.tex", "surgery_claims.tex")  # fmt: skip
+         "rules.tex", "properties.tex", "surgery_theorems.tex", "surgery_claims.tex")  # fmt: skip
 # The labels of the section on gradient surgery, which has ledgers of its own.
 OF_SURGERY = {
     item.label
@@ -69,6 +71,7 @@ def typeset(
         "claims.tex": claim_table([r for r in claims if r["label"] not in OF_SURGERY]),
         "aggregators.tex": card_table({n: ("", e.aggregator.card) for n, e in surgery.TABLE.items()}),
         "rules.tex": card_table({n: (r.family, r.card) for n, r in RULES.items()}),
+        "properties.tex": property_table(),
         "surgery_theorems.tex": theorem_table(
             [r for r in theorems if r["label"] in OF_SURGERY],
             caption=r"Ledger of theorems on gradient surgery, as generated.\label{tab:surgery-theorems}",
@@ -195,8 +198,19 @@ def card_table(cards: Mapping[str, tuple[str, Any]]) -> str:
         for name, (family, card) in cards.items()
     ]
     head = f"name & {'family & ' if families else ''}title & source & status \\\\\n"
-    wide = ">{\\raggedright\\arraybackslash}p{0.30\\linewidth}>{\\raggedright\\arraybackslash}p{0.21\\linewidth}l"
+    wide = ">{\\raggedright\\arraybackslash}p{0.28\\linewidth}>{\\raggedright\\arraybackslash}p{0.21\\linewidth}l"
     return _table(f"l{'l' if families else ''}{wide}", head, lines)
+
+
+def property_table() -> str:
+    """Return the properties of the aggregators: a dot where one holds, f at full row rank, 2 for two rows."""
+    signs = {"yes": "$\\bullet$", "no": "", "full rank": "f", "two rows": "2"}
+    lines = [
+        f"\\texttt{{{row['name']}}} & {number(row['degree'])} & {' & '.join(signs[row[p]] for p in PROPERTIES)} \\\\\n"
+        for row in properties_of_aggregators()
+    ]
+    turned = " & ".join(f"\\rotatebox{{90}}{{{label}}}" for label in ("degree", *PROPERTIES))
+    return _table("l" + "c" * (1 + len(PROPERTIES)), f"aggregator & {turned} \\\\\n", lines)
 
 
 def figure_macro(figure: Figure) -> str:

@@ -250,6 +250,22 @@ def test_the_surgery_listing_names_every_aggregator_and_every_rule_with_its_stat
     assert {"aggregator", "merging", "sequence"} <= {row["family"] for row in rows}
 
 
+def test_the_property_table_has_a_counterexample_for_every_cell_that_is_not_yes(cli):
+    from orthotheory import surgery
+    from orthotheory.surgery.properties import PROPERTIES
+
+    code, text, _ = cli("surgery", "--properties")
+    rows = json.loads(cli("surgery", "--properties", "--json")[1])
+    assert code == 0
+    assert {row["name"] for row in rows} == set(surgery.names())
+    assert all(row["name"] in text for row in rows)
+    assert all(f"{label}: {p.statement}" in text for label, p in PROPERTIES.items())
+    for row in rows:
+        short = {label for label in PROPERTIES if row[label] != "yes"}
+        assert set(row["counterexamples"]) == short
+        assert all(row["counterexamples"].values())
+
+
 def test_outside_a_checkout_the_figures_command_says_what_to_do(cli):
     code, _, err = cli("figures")
     assert code == 1
