@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from .version import __version__
 
 if TYPE_CHECKING:
-    from . import arrays, claims, convex, methods, norms, plotting, polar, problems, reproduce, sweep, theory
+    from . import arrays, claims, convex, methods, norms, plotting, polar, problems, reproduce, surgery, sweep, theory
     from .loop import Trace, run
     from .polar import polar_factor
 
 _MODULES = (
-    "arrays", "claims", "convex", "methods", "norms", "plotting", "polar", "problems", "reproduce", "sweep", "theory",
+    "arrays", "claims", "convex", "methods", "norms", "plotting", "polar", "problems", "reproduce", "surgery", "sweep",
+    "theory",
 )  # fmt: skip
 _NAMES = {"run": "loop", "Trace": "loop", "polar_factor": "polar"}
 
@@ -37,6 +38,7 @@ __all__ = [
     "problems",
     "reproduce",
     "run",
+    "surgery",
     "sweep",
     "theory",
 ]

@@ -61,12 +61,17 @@ def run_command(arguments: list[str]) -> int:
     noise = {"noise": {"name": o.noise, **schema.given("noise", o)}} if o.noise else {}
     problem = problems.make(o.problem, **schema.given("problem", o), **noise, device=o.device)
     method = methods.make(o.method, **schema.given("method", o))
-    config = [problem.config, o.method, method.config(), o.steps, o.every, o.seed, o.device]
-    folder = writable_folder(o.out / f"{o.problem}-{o.method}-{digest(config)[:8]}")
-    trace = loop.run(problem, method, o.steps, every=o.every, seed=o.seed, progress=o.progress and not o.json)
+    method = methods.Surgery(o.surgery, method) if o.surgery else method
+    record = ["value", "gap", "stationarity" if o.surgery else "gradient_norm"]
+    record = [name for name in record if name != "gap" or problem.optimal_value is not None]
+    label = f"{o.surgery}-{o.method}" if o.surgery else o.method
+    config = [problem.config, label, method.config(), o.steps, o.every, o.seed, o.device]
+    folder = writable_folder(o.out / f"{o.problem}-{label}-{digest(config)[:8]}")
+    watch = o.progress and not o.json
+    trace = loop.run(problem, method, o.steps, record=record, every=o.every, seed=o.seed, progress=watch)
     table = trace.write(folder)
     files = [table, table.with_suffix(".json")]
-    title = f"{o.method} on {o.problem}"
+    title = f"{label} on {o.problem}"
     if len(trace.k):
         files += save_figure(lambda fig: draw_trace(trace.to_pandas(), title, fig), folder / "trace", (6.5, 2.6))
     smoothness = problem.smoothness(method.norm)
@@ -120,6 +125,47 @@ def problems_command(arguments: list[str]) -> int:
         options = {p.name: p.default for p in parameters if p.name != "device"}
         rows.append(_row(name, "ours", "problem", None, statement=_help_of(factory), options=options))
     return _list(arguments, problems_command, rows, ("label", "statement"))
+
+
+def surgery_command(arguments: list[str]) -> int:
+    """List the rules of gradient surgery with their cards, or the properties of the aggregators."""
+    from . import surgery
+    from .surgery.rules import RULES
+
+    properties = Option("properties", bool, False, "print which aggregator has which property")
+    o = parse([properties, JSON], arguments, "surgery", _help_of(surgery_command))
+    if o.properties:
+        return _print_properties(o.json)
+    rows = [
+        _row(name, card.source, "surgery", card.status, family=family, title=card.title, differences=card.differences)
+        for name, family, card in [
+            *((name, "aggregator", entry.aggregator.card) for name, entry in surgery.TABLE.items()),
+            *((name, rule.family, rule.card) for name, rule in RULES.items()),
+        ]
+    ]
+    _print_rows(rows, o.json, ("label", "family", "verdict", "title", "source"), {"verdict": "status"})
+    return 0
+
+
+def _print_properties(as_json: bool) -> int:
+    """Print the generated table; JSON adds the counterexample behind every cell that is not a plain yes."""
+    from .surgery.properties import PROPERTIES, counterexample, table
+
+    rows = table()
+    if as_json:
+        _print_json([{**row, "counterexamples": {
+            label: counterexample(row["name"], label) for label in PROPERTIES if row[label] != "yes"
+        }} for row in rows])  # fmt: skip
+        return 0
+    signs = {"yes": "y", "no": "-", "full rank": "f", "two rows": "2"}
+    numbers = {label: str(i) for i, label in enumerate(PROPERTIES, 1)}
+    short = [{"name": row["name"], "degree": f"{row['degree']:.3g}", **{p: signs[row[p]] for p in PROPERTIES}}
+             for row in rows]  # fmt: skip
+    _print_rows(short, False, ("name", "degree", *PROPERTIES), numbers)
+    print("\ny: holds, f: at full row rank, 2: for two rows, -: fails, with a stored counterexample (--json)")
+    for label, p in PROPERTIES.items():
+        print(f"{numbers[label]:>3}  {label}: {p.statement}")
+    return 0
 
 
 def theorems_command(arguments: list[str]) -> int:
@@ -244,6 +290,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "methods": methods_command,
     "norms": norms_command,
     "problems": problems_command,
+    "surgery": surgery_command,
     "theorems": theorems_command,
     "claims": claims_command,
     "figures": figures_command,

@@ -32,11 +32,21 @@ Recorder = Callable[[Moment], Array]
 
 
 def _gap(t: Moment) -> Array:
+    if t.problem.optimal_value is None:
+        raise ValueError(f"The minimum of {type(t.problem).__name__} is not known; record 'value' instead of 'gap'.")
     return t.problem.value(t.w) - t.problem.optimal_value
 
 
 def _step_curvature(t: Moment) -> Array:
     return t.problem.curvature(t.step)  # type: ignore[attr-defined]
+
+
+def _stationarity(t: Moment) -> Array:
+    from .surgery.mgda import MGDA
+
+    rows = t.problem.jacobian(t.w)  # type: ignore[attr-defined]
+    flat = array_namespace(rows).reshape(rows, (*rows.shape[:-2], rows.shape[-2] * rows.shape[-1]))
+    return frobenius(MGDA()(flat)[..., None])
 
 
 RECORDERS: dict[str, Recorder] = {
@@ -53,8 +63,12 @@ RECORDERS: dict[str, Recorder] = {
     "step_curvature": _step_curvature,
     "accuracy": lambda t: t.problem.accuracy(t.w),  # type: ignore[attr-defined]
     "iterate": lambda t: t.w,
+    "values": lambda t: t.problem.values(t.w),  # type: ignore[attr-defined]
+    "pareto_distance": lambda t: t.problem.pareto_distance(t.w),  # type: ignore[attr-defined]
+    "stationarity": _stationarity,
 }
 NEEDS_STEP = {"step_norm", "step_curvature"}
+NEEDS_OBJECTIVES = {"values", "pareto_distance", "stationarity"}  # of a problem with several
 
 
 @dataclass(frozen=True)
@@ -166,6 +180,7 @@ def run(
     check_number(steps, "steps", low=0)
     check_number(every, "every", low=1)
     recorders = record if isinstance(record, Mapping) else {n: closest(n, RECORDERS, "record") for n in record}
+    oracle, noisy_oracle = _oracles(problem, method)
     w, batch = _first_weights(problem, method, start, batch)
     xp = array_namespace(w)
     rng = np.random.Generator(np.random.Philox(seed))
@@ -179,16 +194,16 @@ def run(
     bar = _bar(steps, type(method).__name__, progress)
     try:
         for k in range(steps + 1):
-            grad = problem.grad(w)
+            grad = oracle(w)
             for quantity, x in (("weights", w), ("gradient", grad)):
-                bad = ~to_host(xp.all(xp.isfinite(x), axis=(-2, -1)))
+                bad = ~to_host(xp.all(xp.isfinite(x), axis=tuple(range(len(batch), x.ndim))))
                 non_finite_at = np.where(bad & (non_finite_at < 0), k, non_finite_at)
                 if bad.any() and (non_finite_at >= 0).all():
                     stopped_by = f"non-finite {quantity} at step {k}"
                     return _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, setup)
             following = None
             if k < steps:
-                noisy = grad if problem.noise is None else problem.noisy_grad(w, rng)
+                noisy = grad if problem.noise is None else noisy_oracle(w, rng)
                 following, next_state = method.step(w, noisy, state)
             reached = target is not None and bool(np.all(to_host(problem.value(w) - problem.optimal_value) <= target))
             if k % every == 0 or k == steps or reached:
@@ -208,6 +223,16 @@ def run(
     finally:
         bar.close()
     return _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, setup)
+
+
+def _oracles(problem: Problem, method: Method):
+    """Return the gradient and its noisy version: of the problem, or of each of its objectives (a Jacobian)."""
+    if not hasattr(problem, method.oracle):
+        raise TypeError(
+            f"{type(method).__name__} needs a problem with several objectives (a {method.oracle}); got "
+            f"{type(problem).__name__}. See 'orthotheory problems'."
+        )
+    return getattr(problem, method.oracle), getattr(problem, f"noisy_{method.oracle}")
 
 
 def _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, setup) -> Trace:

@@ -65,6 +65,7 @@ def peek(arguments: Sequence[str], flag: str) -> str | None:
 RUN_OPTIONS = [
     Option("problem", str, "quadratic", "see `orthotheory problems`"),
     Option("method", str, "muon", "see `orthotheory methods`"),
+    Option("surgery", str | None, None, "aggregator in front of the method, see `orthotheory surgery`"),
     Option("steps", int, 200, "number of steps"),
     Option("every", int, 1, "record each so many steps"),
     Option("seed", int, 0, "seed of the gradient noise"),

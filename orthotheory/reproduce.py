@@ -31,7 +31,7 @@ NOT_SCIENCE = {
     "doctor.py",
     "__main__.py",
     "reproduce.py",
-    "typeset.py",
+    "typeset",
     "plotting",
     "version.py",
 }
@@ -264,7 +264,7 @@ def _texts(layout: Layout, manifest: _Manifest) -> list[Task]:
 
     stored = [layout.results / "data" / f"{name}.npz" for name in load_figures(layout.root)]
     sources = [source for _, source in load_figures(layout.root).values()]
-    inputs = [*_sources(science_only=True), *_package("typeset.py"), *sources, *stored]
+    inputs = [*_sources(science_only=True), *_package("typeset"), *sources, *stored]
     benchmarks = layout.root / "benchmarks" / "results" / "orthogonalization.json"
     inputs += [*_ledger_paths(layout, "theorems"), *_ledger_paths(layout, "claims"), benchmarks]
 

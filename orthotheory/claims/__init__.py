@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from ..names import closest
-from . import auon, convergence, cost, lion, minimax, orthogonalization, parametrizations, schedules
+from . import (
+    auon,
+    continual,
+    convergence,
+    cost,
+    lion,
+    merging,
+    minimax,
+    orthogonalization,
+    parametrizations,
+    retain,
+    schedules,
+    sequences,
+    surgery,
+)  # fmt: skip
 from .contract import Claim, Verdict, ledger_row
 
-_CLAIMS = (
-    *auon.CLAIMS,
-    *cost.CLAIMS,
-    *convergence.CLAIMS,
-    *lion.CLAIMS,
-    *minimax.CLAIMS,
-    *orthogonalization.CLAIMS,
-    *schedules.CLAIMS,
-    *parametrizations.CLAIMS,
-)
-TABLE: dict[str, Claim] = {claim.label: claim for claim in _CLAIMS}
+_MODULES = (
+    auon, cost, convergence, lion, minimax, orthogonalization, schedules, parametrizations, surgery, continual, retain,
+    sequences, merging,
+)  # fmt: skip
+TABLE: dict[str, Claim] = {claim.label: claim for module in _MODULES for claim in module.CLAIMS}
 
 
 def names() -> list[str]:

@@ -14,6 +14,7 @@ from .lion_k import LionK
 from .muon import SHAPE_FACTORS, Muon
 from .normalized import NormalizedGD, SignDescent, Signum
 from .polargrad import PolarGrad
+from .surgery import Surgery
 from .trust_region import DualScaled, TrustRegion
 
 
@@ -83,6 +84,7 @@ __all__ = [
     "PolarGrad",
     "SignDescent",
     "Signum",
+    "Surgery",
     "TrustRegion",
     "make",
     "names",

@@ -51,6 +51,7 @@ class Method:
 
     card: ClassVar[Card]
     norm: ClassVar[Norm] = norms.Frobenius()
+    oracle: ClassVar[str] = "grad"  # what the problem is asked for; "jacobian": the gradient of each objective
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -61,8 +61,10 @@ def draw_trace(trace_table, label: str, fig) -> None:
     left, right = fig.subplots(1, 2)
     k = trace_table["k"].to_numpy()
     column = "gap" if "gap" in trace_table else "value"
-    names = {"gap": "$f - f^*$", "value": "$f$", "gradient_norm": "dual norm of the gradient"}
-    for ax, name, color in ((left, column, COLORS["blue"]), (right, "gradient_norm", COLORS["vermilion"])):
+    names = {"gap": "$f - f^*$", "value": "$f$", "gradient_norm": "dual norm of the gradient",
+             "stationarity": "distance of 0 to the hull of the gradients"}  # fmt: skip
+    slope = "gradient_norm" if "gradient_norm" in trace_table else "stationarity"
+    for ax, name, color in ((left, column, COLORS["blue"]), (right, slope, COLORS["vermilion"])):
         y = trace_table[name].to_numpy()
         positive = (y > 0) & (y < DRAWABLE)
         logarithmic = name != "value" and bool(positive.any()) and y[positive].max() > 10 * y[positive].min()

@@ -10,6 +10,8 @@ from ..names import UnknownName, build, closest, suggestion
 from .constrained import Constrained, StarConvex, digits_budget, projection, spectral_face, star_convex
 from .contract import Constant, Problem
 from .digits import SoftmaxRegression, digits
+from .multi_objective import Fonseca, MultiObjective, Quadratics, Squares, fonseca, pareto_quadratics, squares
+from .multi_tasks import LayerTasks, RetainAndForget, layer_tasks, retain_and_forget
 from .noise import NOISES, Gaussian, HeavyTailed, LowRank, Minibatch
 from .quadratic import KroneckerQuadratic, LeastSquares, least_squares, log_spectrum, orthogonal, quadratic
 from .ramp import Ramp, best_radius, ramp
@@ -23,6 +25,11 @@ TABLE: dict[str, Callable[..., Problem]] = {
     "spectral-face": spectral_face,
     "star-convex": star_convex,
     "digits-budget": digits_budget,
+    "pareto-quadratics": pareto_quadratics,
+    "squares": squares,
+    "fonseca": fonseca,
+    "layer-tasks": layer_tasks,
+    "retain-forget": retain_and_forget,
 }
 
 
@@ -62,23 +69,34 @@ __all__ = [
     "TABLE",
     "Constant",
     "Constrained",
+    "Fonseca",
     "Gaussian",
     "HeavyTailed",
     "KroneckerQuadratic",
+    "LayerTasks",
     "LeastSquares",
     "LowRank",
     "Minibatch",
+    "MultiObjective",
     "Problem",
+    "Quadratics",
     "Ramp",
+    "RetainAndForget",
     "SoftmaxRegression",
+    "Squares",
     "StarConvex",
     "best_radius",
     "digits",
+    "fonseca",
+    "layer_tasks",
     "least_squares",
     "log_spectrum",
     "make",
     "names",
     "orthogonal",
+    "pareto_quadratics",
     "quadratic",
     "ramp",
+    "retain_and_forget",
+    "squares",
 ]

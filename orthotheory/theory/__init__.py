@@ -17,8 +17,11 @@ from .pivots import jacobi_random_pivot
 from .polynomials import newton_schulz_factor
 from .rates import Exponent, fit_exponent
 from .rational import THEOREMS as RATIONAL_THEOREMS
+from .retain import THEOREMS as RETAIN_THEOREMS
 from .smoothness import smoothness_quadratic
 from .stochastic import trust_region_momentum
+from .surgery import THEOREMS as SURGERY_THEOREMS
+from .surgery_orthogonal import THEOREMS as ORTHOGONAL_SURGERY_THEOREMS
 
 TABLE: dict[str, Theorem] = {
     theorem.label: theorem
@@ -40,6 +43,9 @@ TABLE: dict[str, Theorem] = {
         *ORTHOGONALITY_THEOREMS,
         cayley_neumann_orthogonality,
         *MINIMAX_THEOREMS,
+        *SURGERY_THEOREMS,
+        *ORTHOGONAL_SURGERY_THEOREMS,
+        *RETAIN_THEOREMS,
     )
 }
 

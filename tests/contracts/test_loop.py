@@ -9,12 +9,12 @@ from conftest import eps_of, strict_backend
 
 from orthotheory import Trace, methods, norms, problems, run, storage
 from orthotheory.arrays import device_of, to_host
-from orthotheory.loop import NEEDS_STEP, RECORDERS, Moment
+from orthotheory.loop import NEEDS_OBJECTIVES, NEEDS_STEP, RECORDERS, Moment
 from orthotheory.names import UnknownName
 from orthotheory.problems import Gaussian, Minibatch
 from orthotheory.storage import DamagedFile
 
-SCALARS = [name for name in RECORDERS if name not in ("iterate", "accuracy")]
+SCALARS = [name for name in RECORDERS if name not in {"iterate", "accuracy"} | NEEDS_OBJECTIVES]
 
 
 def quadratic(**options):

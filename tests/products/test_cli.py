@@ -67,6 +67,22 @@ def test_run_takes_the_options_of_the_problem_the_method_and_the_noise(cli):
     assert "Minibatch(size=8)" in manifest["config"]["noise"]
 
 
+def test_run_puts_surgery_in_front_of_a_method(cli):
+    line = "run --problem pareto-quadratics --method gd --lr 0.5 --surgery upgrad --steps 30 --no-progress --json"
+    code, out, _ = cli(*line.split())
+    row = json.loads(out)
+    assert code == 0
+    assert row["label"] == "upgrad-gd on pareto-quadratics"
+    first, last = row["measured"]["stationarity"]
+    assert last < 1e-3 * first
+
+
+def test_run_leaves_the_gap_out_where_the_minimum_is_not_known(cli):
+    code, out, _ = cli("run", "--problem", "fonseca", "--method", "gd", "--steps", "3", "--json")
+    assert code == 0
+    assert set(json.loads(out)["measured"]) == {"value", "gradient_norm"}
+
+
 def test_the_same_configuration_writes_the_same_numbers(cli, tmp_path):
     cli("run", "--noise", "gaussian", "--steps", "10", "--out", "a")
     cli("run", "--noise", "gaussian", "--steps", "10", "--out", "b")
@@ -108,6 +124,8 @@ def test_the_overview_lists_every_command(cli):
         (["run", "--momentun", "0.5"], "--momentum"),
         (["run", "--method", "trust-region", "--norm", "spectrl"], "did you mean 'spectral'"),
         (["run", "--plan", "polar-expres"], "did you mean 'polar-express'"),
+        (["run", "--problem", "squares", "--surgery", "upgrat"], "did you mean 'upgrad'"),
+        (["run", "--problem", "quadratic", "--surgery", "upgrad"], "needs a problem with several objectives"),
         (["theorems", "exact-acounting"], "did you mean 'exact-accounting'"),
         (["claims", "auon-recondition"], "did you mean 'auon-reconditions'"),
         (["claims", "--jsn"], "--json"),
@@ -214,8 +232,39 @@ def test_figures_are_listed_from_the_checkout(cli):
     assert code == 0
     assert {row["label"] for row in json.loads(out)} == {
         "auon-conditioning", "cycle-staircase", "digits-losses", "lion-k-distance", "lion-k-lyapunov",
-        "lion-k-phase-portraits", "trust-region-envelope", "unit-balls",
+        "lion-k-phase-portraits", "surgery-geometry", "surgery-orthogonalized", "surgery-trajectories",
+        "trust-region-envelope", "unit-balls",
     }  # fmt: skip
+
+
+def test_the_surgery_listing_names_every_aggregator_and_every_rule_with_its_status(cli):
+    from orthotheory import surgery
+    from orthotheory.surgery import rules
+
+    code, text, _ = cli("surgery")
+    rows = json.loads(cli("surgery", "--json")[1])
+    assert code == 0
+    assert [row["label"] for row in rows] == [*surgery.names(), *rules.names()]
+    assert {row["verdict"] for row in rows} <= {"exact", "secondary", "reconstructed"}
+    assert all(row["label"] in text for row in rows)
+    assert {"aggregator", "merging", "sequence"} <= {row["family"] for row in rows}
+
+
+def test_the_property_table_has_a_counterexample_for_every_cell_that_is_not_yes(cli):
+    from orthotheory.surgery.properties import PROPERTIES
+
+    from orthotheory import surgery
+
+    code, text, _ = cli("surgery", "--properties")
+    rows = json.loads(cli("surgery", "--properties", "--json")[1])
+    assert code == 0
+    assert {row["name"] for row in rows} == set(surgery.names())
+    assert all(row["name"] in text for row in rows)
+    assert all(f"{label}: {p.statement}" in text for label, p in PROPERTIES.items())
+    for row in rows:
+        short = {label for label in PROPERTIES if row[label] != "yes"}
+        assert set(row["counterexamples"]) == short
+        assert all(row["counterexamples"].values())
 
 
 def test_outside_a_checkout_the_figures_command_says_what_to_do(cli):

@@ -29,7 +29,7 @@ def project():
 
 def test_environment_and_pyproject_list_the_same_packages_and_versions(project):
     extras = project["optional-dependencies"]
-    wanted = dict(_split(r) for r in [*project["dependencies"], *extras["lab"], *extras["test"]])
+    wanted = dict(_split(r) for r in [*project["dependencies"], *extras["lab"], *extras["fast"], *extras["test"]])
     wanted["python"] = project["requires-python"].replace(" ", "")
     listed = [d for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"] if isinstance(d, str)]
     found = dict(_split(d) for d in listed if d != "pip")
@@ -87,8 +87,8 @@ def test_only_arrays_imports_cupy():
 
 # The rooms of DESIGN section 1, from the bottom up: a module imports only from its own room and those below.
 ROOMS = [
-    "version", "names", "arrays", "storage", "polar", "norms", "convex", "problems", "methods", "loop",
-    "sweep", "theory", "claims", "plotting", "typeset", "latex", "reproduce", "doctor", "options", "cli",
+    "version", "names", "arrays", "kernels", "storage", "polar", "norms", "convex", "problems", "surgery", "methods",
+    "loop", "sweep", "theory", "claims", "plotting", "typeset", "latex", "reproduce", "doctor", "options", "cli",
     "__main__",
 ]  # fmt: skip
 

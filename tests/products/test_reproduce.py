@@ -14,13 +14,13 @@ from orthotheory import theory
 from orthotheory.plotting import Figure, render
 from orthotheory.reproduce import Layout, ReproduceError, find_root, load_figures, read_data, reproduce
 from orthotheory.storage import DamagedFile, read_json
-from orthotheory.typeset import (
+from orthotheory.typeset import typeset
+from orthotheory.typeset.cells import escape, number, source
+from orthotheory.typeset.orthogonalization import (
     COMPARED,
     DIVERGED,
     benchmark_table,
     cheapest_cost,
-    escape,
-    number,
     plan_numbers,
     plan_table,
     precision_table,
@@ -28,9 +28,7 @@ from orthotheory.typeset import (
     race_numbers,
     read_races,
     schedule_table,
-    source,
-    typeset,
-)  # fmt: skip
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -222,6 +220,26 @@ def test_every_number_of_a_ledger_row_reaches_the_paper(tmp_path):
     numbers = (tmp_path / "numbers.tex").read_text()
     for key, value in (("c@measured", "0.250"), ("c@deep", "7"), ("f@n", "3"), ("newton-schulz-factor@cases", "2")):
         assert f"result@{key}\\endcsname{{{value}}}" in numbers
+
+
+def test_every_row_of_the_ledgers_and_every_card_of_surgery_stands_in_one_table(tmp_path):
+    from orthotheory import claims, surgery
+    from orthotheory.surgery import rules
+
+    control = {"subject": "x", "verdict": "refuted", "measured": 2.0, "fails": True, "mistake": "m"}
+    common = {"source": "ours", "verdict": "holds", "measured": 0.25, "control": control}
+    theorems = [
+        {"label": n, "kind": "upper", "bound": 1.0, "tightness": 0.5, "cases": 2, **common} for n in theory.names()
+    ]
+    judged = [{"label": n, "statement": "S.", "expected": "1", "evidence": {}, **common} for n in claims.names()]
+    typeset(tmp_path, theorems, judged, {})
+    for kind, names in (("theorems", theory.names()), ("claims", claims.names())):
+        text = (tmp_path / f"{kind}.tex").read_text() + (tmp_path / f"surgery_{kind}.tex").read_text()
+        assert [text.count(f"\\texttt{{{name}}}") for name in names] == [1] * len(names)
+        assert "upgrad" in (tmp_path / f"surgery_{kind}.tex").read_text()
+    for table, names in (("aggregators", surgery.names()), ("rules", rules.names())):
+        text = (tmp_path / f"{table}.tex").read_text()
+        assert all(text.count(f"\\texttt{{{name}}}") == 1 for name in names)
 
 
 def test_every_citation_of_cards_and_ledgers_is_in_the_bibliography():

@@ -35,6 +35,34 @@ EXPECTED = {
     "muon-five-steps-suffice": "refuted",
     "cayley-neumann-five-terms": "refuted",
     "givens-tree-reaches-every-rotation": "refuted",
+    "upgrad-ridge-properties": "refuted",
+    "imtl-g-descends": "refuted",
+    "mgda-frank-wolfe": "refuted",
+    "pcgrad-conflict-free": "holds_if",
+    "mgda-reaches-pareto": "refuted",
+    "orthogonalize-after-surgery": "refuted",
+    "precondition-after-surgery": "refuted",
+    "muon-keeps-old-outputs": "holds",
+    "sculpting-keeps-critical": "refuted",
+    "if2net-unlimited": "refuted",
+    "unlearning-first-order": "holds",
+    "unlearning-optimal": "holds",
+    "bloop-average": "holds_if",
+    "adamp-norm-growth": "holds",
+    "lattice-novel": "holds",
+    "coso-keeps-memory": "holds",
+    "rogo-transfers": "holds_if",
+    "federated-orthogonal": "holds",
+    "opcm-orthogonal": "holds",
+    "iso-aligns": "holds_if",
+    "core-lossless": "holds",
+    "core-commutes": "refuted",
+    "osrm-interference": "holds_if",
+    "fw-merging-gap": "refuted",
+    "ota-curvature": "holds_if",
+    "decoupling-small-tasks": "holds",
+    "dictionary-rate": "holds",
+    "svd-update-work": "holds_if",
 }
 
 
@@ -48,6 +76,14 @@ def test_the_verdict_and_the_control(label):
     assert row["verdict"] == EXPECTED[label], row
     assert row["control"]["fails"] is True, row
     assert row["control"]["verdict"] != row["verdict"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", EXPECTED)
+def test_the_verdict_is_the_same_at_paper_size(label):
+    row = claims.ledger_row(claims.get(label), "paper")
+    assert row["verdict"] == EXPECTED[label], row
+    assert row["control"]["fails"] is True, row
 
 
 def test_a_control_that_agrees_with_the_claim_is_reported_as_a_defect():

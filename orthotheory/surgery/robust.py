@@ -1,0 +1,177 @@
+"""Robust and coordinate-wise aggregation: outlying gradients are dropped, voted down or projected away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..arrays import array_namespace, backend_of, check_number
+from ..polar.svd import svd_of_moderate
+from .contract import Aggregator, Card, Weighted, compress, divide, rows_of
+
+
+def _check_count(value: Any, name: str, low: int = 0) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"{name} must be a whole number of at least {low}; got {value!r}.")
+
+
+@dataclass(frozen=True)
+class Krum(Weighted):
+    """The mean of the gradients closest to their neighbors, for at most f adversarial rows.
+
+        score_i = sum of |g_i - g_j|^power over the m - f - 2 nearest j;    x = mean of the k rows of least score
+
+    Distances are taken from differences, not from the Gramian, where they would cancel. Of equal scores the first row
+    wins. Robust for 2 f + 2 < m.
+
+    Parameters
+    ----------
+    byzantine, selected : int
+        f and k; f + 3 <= m and k <= m are needed.
+    power : float
+        2 in the paper, 1 in TorchJD.
+    """
+
+    byzantine: int = 1
+    selected: int = 1
+    power: float = 2.0
+    card = Card("Krum", "blanchard2017machine", "exact", "ties go to the first row; power = 1 is TorchJD's distance")
+
+    def __post_init__(self):
+        _check_count(self.byzantine, "Krum.byzantine")
+        _check_count(self.selected, "Krum.selected", 1)
+        check_number(self.power, "Krum.power", open_low=True, open_high=True)
+
+    def coefficients(self, rows, *rng):
+        xp = array_namespace(rows.unit)
+        m = rows.unit.shape[-2]
+        if m < self.byzantine + 3 or m < self.selected:
+            raise ValueError(
+                f"Krum with byzantine={self.byzantine} and selected={self.selected} needs at least "
+                f"{max(self.byzantine + 3, self.selected)} rows; got {m}."
+            )
+        g = compress(rows)
+        difference = g[..., :, None, :] - g[..., None, :, :]
+        distance = xp.sqrt(xp.sum(difference**2, axis=-1))
+        near = xp.sort(distance, axis=-1)[..., 1 : m - self.byzantine - 1]
+        score = xp.sum(near**self.power, axis=-1)
+        rank = xp.argsort(xp.argsort(score, axis=-1, stable=True), axis=-1, stable=True)
+        return xp.where(rank < self.selected, rows.scale / self.selected, xp.zeros_like(rows.scale))
+
+
+@dataclass(frozen=True)
+class TrimmedMean(Aggregator):
+    """The coordinate-wise mean without the t smallest and the t largest entries.
+
+    Parameters
+    ----------
+    trim : int
+        t, with 2 t < m.
+    """
+
+    trim: int = 1
+    card = Card("Trimmed mean", "yin2018byzantine", "exact")
+
+    def __post_init__(self):
+        _check_count(self.trim, "TrimmedMean.trim")
+
+    def update(self, jacobian, *rng):
+        rows = rows_of(jacobian)
+        xp, m = array_namespace(rows.unit), rows.unit.shape[-2]
+        if 2 * self.trim >= m:
+            raise ValueError(f"TrimmedMean with trim={self.trim} needs more than {2 * self.trim} rows; got {m}.")
+        ordered = xp.sort(rows.relative, axis=-2)
+        return rows.peak * xp.mean(ordered[..., self.trim : m - self.trim, :], axis=-2)
+
+
+@dataclass(frozen=True)
+class GradDrop(Aggregator):
+    """Gradient sign dropout: in each coordinate keep the positive or the negative entries, by chance.
+
+        P = (1 + sum_i g_i / sum_i |g_i|) / 2,  U uniform;  keep g_i > 0 where P > U and g_i < 0 where P < U;  x = sum
+
+    Depends on the basis. A coordinate of zeros gives 0.
+
+    Parameters
+    ----------
+    leak : sequence of m numbers, optional
+        The share of a row that is kept in any case; 0 if not given.
+    seed : int
+        Decides the draws together with the number of the step.
+    """
+
+    leak: Any = None
+    seed: int = 0
+    card = Card("GradDrop", "chen2020just", "exact")
+    random = True
+
+    def __post_init__(self):
+        if self.leak is not None:
+            check_number(np.asarray(self.leak), "GradDrop.leak", high=1.0)
+
+    def update(self, jacobian, *rng):
+        rows = rows_of(jacobian)
+        xp, where = array_namespace(rows.unit), backend_of(rows.unit)
+        g = rows.relative
+        u = where.asarray(rng[0].random((*g.shape[:-2], g.shape[-1])))
+        p = (1 + divide(xp.sum(g, axis=-2), xp.sum(xp.abs(g), axis=-2))) / 2
+        kept = xp.where((p > u)[..., None, :], xp.maximum(g, 0 * g), xp.zeros_like(g))
+        kept = kept + xp.where((p < u)[..., None, :], xp.minimum(g, 0 * g), xp.zeros_like(g))
+        if self.leak is not None:
+            if np.shape(self.leak) != (g.shape[-2],):
+                raise ValueError(f"GradDrop.leak needs {g.shape[-2]} numbers; got shape {np.shape(self.leak)}.")
+            leak = where.asarray(self.leak, "float64")[:, None]
+            kept = leak * g + (1 - leak) * kept
+        return rows.peak * xp.sum(kept, axis=-2)
+
+
+@dataclass(frozen=True)
+class Flag(Weighted):
+    """The flag aggregator: project the sum of the unit rows on the subspace that most of them agree on.
+
+        Y = argmin over Y^T Y = I_r of sum_i sqrt(1 - |Y^T h_i|^2),      x = 1/r Y Y^T sum_i h_i
+
+    By iteratively reweighted least squares: a_i = (1 - |Y^T h_i|^2 + 1e-7)^(-1/4), Y the top r left singular vectors of
+    [a_i h_i]. Row lengths are lost. Cost: one SVD an iteration.
+
+    Parameters
+    ----------
+    rank, iterations : int
+        r <= min(m, n), and the reweightings after the first, unweighted subspace.
+    """
+
+    rank: int = 1
+    iterations: int = 10
+    card = Card(
+        "Flag aggregator",
+        "almasi2024flag",
+        "exact",
+        "starts from equal weights instead of a random subspace, and iterates where the authors' default is one pass "
+        "that may return the random start; no pairwise terms",
+    )
+
+    def __post_init__(self):
+        _check_count(self.rank, "Flag.rank", 1)
+        _check_count(self.iterations, "Flag.iterations")
+
+    @property
+    def homogeneity(self) -> float:
+        return 0.0
+
+    def coefficients(self, rows, *rng):
+        xp = array_namespace(rows.unit)
+        if self.rank > min(rows.unit.shape[-2:]):
+            raise ValueError(f"Flag needs rank <= min(m, n) = {min(rows.unit.shape[-2:])}; got {self.rank}.")
+        h = divide(rows.unit, rows.norm[..., None] + xp.zeros_like(rows.unit))
+        a = xp.ones_like(rows.norm)
+        for iteration in range(self.iterations + 1):
+            u, s, vh = svd_of_moderate(a[..., None] * h)
+            y = xp.matrix_transpose(vh[..., : self.rank, :])
+            inner = h @ y
+            if iteration < self.iterations:
+                a = (xp.clip(1 - xp.sum(inner**2, axis=-1), 0.0, None) + 1e-7) ** -0.25
+        total = xp.sum(inner, axis=-2) / self.rank  # coordinates of x in Y = h^T diag(a) U / s
+        c = a * (u[..., : self.rank] @ divide(total, s[..., : self.rank])[..., None])[..., 0]
+        return divide(c, rows.norm)
