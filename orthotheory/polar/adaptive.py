@@ -41,7 +41,7 @@ LOWER_ENDS = tuple(float(x) for x in np.geomspace(0.7, 1e-3, 20))
 GRID = np.linspace(0.0, 1.05, 421)
 POLYNOMIAL_MARGIN = 1.02  # polynomials rise steeply beyond their interval, rational steps do not
 LONGEST = 9
-NOISE = 0.2  # of the wanted loss: the density is a sample
+NOISE = 0.15  # of the wanted loss: the density is a sample
 # |F X| after one rational step in precision u has a relative error of about ROUNDING u / smallest pole (measured).
 ROUNDING = {1: 0.6, 2: 0.2, 3: 0.1}
 

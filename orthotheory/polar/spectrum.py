@@ -54,11 +54,22 @@ class Quadrature(NamedTuple):
 
 
 def density(ops: Operations, gram: Symmetric, *, seed: int = 0) -> Quadrature:
-    """Return the quadrature of `STEPS` Lanczos steps, or of three times as many where more than a tenth of the nuclear
-    norm lies in its lowest value, as it does for decaying spectra.
+    """Return the quadrature of `STEPS` Lanczos steps, of two or three times as many where they do not resolve it.
+
+    They do while the lowest value carries at most a tenth of the nuclear norm (a quarter after 2 `STEPS`); spectra
+    that decay fast need more.
     """
-    few = lanczos(ops, gram, seed=seed)
-    return few if few.unresolved < 0.1 else lanczos(ops, gram, 3 * STEPS, seed=seed)
+    if isinstance(gram, Triangle):
+        return _quadrature(*_tridiagonal_of_one(gram, 3 * STEPS, seed, _resolved))
+    for steps in (STEPS, 2 * STEPS):
+        alpha, beta = _tridiagonal(ops, gram, steps, seed)
+        if _resolved(alpha, beta):
+            return _quadrature(alpha, beta)
+    return lanczos(ops, gram, 3 * STEPS, seed=seed)
+
+
+def _resolved(alpha: np.ndarray, beta: np.ndarray) -> bool:
+    return _quadrature(alpha, beta).unresolved < (0.1 if alpha.shape[-1] <= STEPS else 0.25)
 
 
 def lanczos(ops: Operations, gram: Symmetric, steps: int = STEPS, *, seed: int = 0) -> Quadrature:
@@ -115,8 +126,10 @@ def _start(n: int, seed: int, kind: str) -> np.ndarray:
     return (v / math.sqrt(float(np.sum(v * v)))).astype(kind)
 
 
-def _tridiagonal_of_one(gram: Triangle, steps: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Run the same recurrence through SciPy's BLAS, without an allocation inside."""
+def _tridiagonal_of_one(
+    gram: Triangle, steps: int, seed: int, enough: Callable[[np.ndarray, np.ndarray], bool] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run the same recurrence through SciPy's BLAS, without an allocation; ask every `STEPS` steps if it is enough."""
     a = gram.a
     n, char = a.shape[0], a.dtype.char
     v = _start(n, seed, char).copy()
@@ -136,6 +149,8 @@ def _tridiagonal_of_one(gram: Triangle, steps: int, seed: int) -> tuple[np.ndarr
         alphas.append(alpha)
         betas.append(b)
         if not b > 0:
+            break
+        if enough and len(alphas) % STEPS == 0 and enough(np.array(alphas), np.array(betas[:-1])):
             break
         scal(1 / b, following)
         now, following, before = following, before, now
