@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from rotation import Contestant, race, serve
+from rotation import Contestant, processor, race, serve
 
 W1_SHAPES = ((512, 512), (1024, 1024), (512, 2048), (256, 4096))
 W4_SHAPES = ((512, 512), (1024, 1024), (1024, 256))
@@ -248,7 +248,9 @@ def main() -> None:
                       f"{r['efficiency']:.4f}  error {r['error']:.1e}  orthogonality {r['orthogonality']:.1e}  "
                       f"backward {r['backward']:.1e}  {r.get('steps', '')}")  # fmt: skip
             options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text(json.dumps({"machine": machine(), "rows": kept}, indent=1) + "\n")
+            options.out.write_text(
+                json.dumps({"machine": {**machine(), "processor": processor()}, "rows": kept}, indent=1) + "\n"
+            )
 
 
 if __name__ == "__main__":

@@ -116,6 +116,19 @@ def serve(call: Callable[[], object], report: Mapping[str, Any]) -> None:
         print(json.dumps({"seconds": seconds}), flush=True)
 
 
+def processor() -> str:
+    """Return the processor's name and its widest vector unit, where the system tells."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            facts = dict(line.split(":", 1) for line in file.read().split("\n\n")[0].splitlines() if ":" in line)
+    except OSError:
+        return "unknown"
+    facts = {key.strip(): value.strip() for key, value in facts.items()}
+    units = facts.get("flags", "").split()
+    widest = next((unit for unit in ("avx512f", "avx2", "avx") if unit in units), "")
+    return f"{facts.get('model name', 'unknown')} {widest}".strip()
+
+
 def kernels() -> list[str]:
     """Return which BLAS kernels run in this process, where threadpoolctl can say."""
     try:

@@ -12,7 +12,7 @@ import heapq
 import itertools
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,8 @@ from .minimax import optimal_step
 from .newton import NewtonStep
 from .rational import Rational, rational
 from .schedule import Interval, odd_value
-from .spectrum import Quadrature, condition, density, lanczos
-from .symmetric import Blas, Operations, Reference, Symmetric, fits_blas, moderate
+from .spectrum import Quadrature, condition, condition_of_square, density, lanczos
+from .symmetric import Blas, NotPositiveDefinite, Operations, Reference, Symmetric, fits_blas, laid_out, moderate
 from .zolotarev import Zolotarev, zolotarev
 
 Kind = tuple[int, int]  # number of poles, degree of the polynomial part
@@ -41,7 +41,7 @@ LOWER_ENDS = tuple(float(x) for x in np.geomspace(0.7, 1e-3, 20))
 GRID = np.linspace(0.0, 1.05, 421)
 POLYNOMIAL_MARGIN = 1.02  # polynomials rise steeply beyond their interval, rational steps do not
 LONGEST = 9
-NOISE = 0.2  # of the wanted loss: the density is a sample
+NOISE = 0.15  # of the wanted loss: the density is a sample
 # |F X| after one rational step in precision u has a relative error of about ROUNDING u / smallest pole (measured).
 ROUNDING = {1: 0.6, 2: 0.2, 3: 0.1}
 
@@ -83,8 +83,9 @@ class Adaptive:
     Notes
     -----
     Choosing costs eight matrix-vector products for an efficiency and, without an interval, a Cholesky factorization
-    for an accuracy. Members of a batch are served one by one. Matrices whose condition number is beyond the precision
-    get the exact factor.
+    for an accuracy (LU where the Gram matrix cannot show the condition). Members of a batch are served one by one.
+    Matrices whose condition number is beyond the precision, and those outside the interval that was given by so much
+    that a factorization fails, get the exact factor.
     """
 
     efficiency: float | None = None
@@ -114,6 +115,12 @@ class Adaptive:
         wide = g.shape[0] <= g.shape[1]
         x = g if wide else g.mT
         ops: Operations = Blas.of_thread() if fits_blas(g) else Reference()
+        if isinstance(ops, Blas):
+            x = laid_out(x)
+        else:  # here an overflow would be reported, so it is prevented
+            size = magnitude(g)
+            if not (bool(size.finite[0, 0]) and 1 / 256 <= float(size.scale[0, 0]) <= 256):
+                return self._rescaled(g)
         single = dtype_name(x) in ("float32", "complex64")
         precision = np.dtype("float32" if single else "float64")
         costs = self.costs or measured(x.shape, precision.name)
@@ -128,23 +135,31 @@ class Adaptive:
         gram = ops.gram(ops.cast(x, double) if double else x)
         if not moderate(float(ops.trace(gram)), precision):
             return self._rescaled(g)
+        factored = None
         if self.efficiency is not None:
             choice = by_density(density(ops, gram), self.efficiency, costs, aspect)
         else:
             top = POLYNOMIAL_MARGIN * float(lanczos(ops, gram).top)
             if self.interval is None:
                 kappa = condition(ops, gram, top)
+                if math.isinf(kappa) and isinstance(ops, Blas) and not single:
+                    factored = ops.qr(x) if aspect > 1 else None
+                    kappa = condition_of_square(factored[1] if factored else x, top)
                 if 2 * kappa * max(x.shape) * float(np.finfo(precision).eps) < 1:
                     choice = by_interval(_bucket(0.5 / kappa), self.accuracy, single, costs, aspect)
             choice = choice and choice._replace(scale=top)
-        if choice is None:
-            from . import polar_factor
+        if choice is not None:
+            if double and not choice.gram_dtype:
+                ops.free(gram)
+                gram, double = ops.gram(x), None
+            try:
+                y = _run(ops, x, gram, choice, double, factored)
+                return y if wide else y.mT
+            except (NotPositiveDefinite, np.linalg.LinAlgError):  # the interval that was given does not hold
+                pass
+        from . import polar_factor
 
-            return polar_factor(g)
-        if double and not choice.gram_dtype:
-            ops.free(gram)
-            gram, double = ops.gram(x), None
-        return _run(ops, x, gram, choice, double) if wide else _run(ops, x, gram, choice, double).mT
+        return polar_factor(g)
 
     def _rescaled(self, g: Array) -> Array:
         """Start again from a matrix with entries of moderate size; zero and non-finite matrices end here."""
@@ -156,13 +171,13 @@ class Adaptive:
         return self._apply_one(y)
 
 
-def _run(ops: Operations, x: Array, gram: Symmetric, choice: Choice, double: str | None) -> Array:
+def _run(ops: Operations, x: Array, gram: Symmetric, choice: Choice, double: str | None, factored: Any) -> Array:
     if not isinstance(choice.steps[0], NewtonStep):
         return engine.run(ops, x, gram, choice.steps, choice.blocks, choice.scale, double)
     ops.free(gram)
     if x.shape[0] == x.shape[1]:
         return engine.run(ops, x, None, choice.steps, choice.blocks, choice.scale)
-    back, square = ops.qr(x)
+    back, square = factored or ops.qr(x)
     return back(engine.run(ops, square, None, choice.steps, choice.blocks, choice.scale))
 
 
@@ -260,12 +275,27 @@ def _bucket(low: float) -> float:
 
 @functools.lru_cache(maxsize=1024)
 def by_interval(low: float, accuracy: float, single: bool, costs: CostModel, aspect: float) -> Choice | None:
-    """Return the cheapest steps from [low, 1] to within `accuracy` of one, by a shortest path over intervals.
+    """Return the cheapest steps from [low, 1] to within `accuracy` of one, None where nothing arrives.
+
+    For float32 either every step re-forms its Gram matrix, the first perhaps in float64, or all of them are composed
+    on one Gram matrix in float64, which wins where the matrix is wide.
+    """
+    ways = [
+        _shortest(low, accuracy, single, costs, aspect, composed)
+        for composed in ((False, True) if single else (False,))
+    ]
+    return min((way for way in ways if way is not None), key=lambda way: way.cost, default=None)
+
+
+def _shortest(
+    low: float, accuracy: float, single: bool, costs: CostModel, aspect: float, composed: bool
+) -> Choice | None:
+    """Find the cheapest steps by a shortest path over intervals.
 
     A rational step is allowed where its rounding error, ROUNDING u / (smallest pole), stays below half the accuracy.
     Where in float64 rounding the input alone may spoil the accuracy, by u / low, a step on [low, high] may make eight
-    times the error u high / low: orthogonality and the backward error are still reached. For float32 the first Gram
-    side may be float64; Newton steps, in float64 only, come first. None where nothing arrives.
+    times the error u high / low: orthogonality and the backward error are still reached. Newton steps, in float64 only,
+    come first.
     """
     unit = 2.0**-24 if single else 2.0**-53
     within_reach = single or accuracy > unit / low
@@ -278,7 +308,8 @@ def by_interval(low: float, accuracy: float, single: bool, costs: CostModel, asp
         cost, _, lo, hi, path = heapq.heappop(queue)
         error = max(1 - lo, hi - 1)
         if path.steps and error <= 0.9 * accuracy:
-            return path._replace(predicted=error, cost=cost)
+            blocks = (len(path.steps),) if composed else (1,) * len(path.steps)
+            return path._replace(predicted=error, cost=cost, blocks=blocks)
         newton = NEWTON in path.kinds
         if len(path.steps) >= LONGEST or any(r >= lo / hi and n == newton for r, n in settled):
             continue
@@ -288,7 +319,7 @@ def by_interval(low: float, accuracy: float, single: bool, costs: CostModel, asp
                 continue
             step, (after, top) = design(kind, lo, hi)
             first = single and not path.steps and kind[0] > 0
-            for gram_dtype in (None, "float64") if first else (None,):
+            for gram_dtype in ("float64",) if composed else (None, "float64") if first else (None,):
                 if isinstance(step, Rational | Zolotarev):
                     u = 2.0**-53 if gram_dtype else unit
                     allowed = accuracy / 2 if within_reach else 8 * unit * hi / lo
@@ -297,12 +328,13 @@ def by_interval(low: float, accuracy: float, single: bool, costs: CostModel, asp
                 factor = costs.double if gram_dtype else 1.0
                 if kind == NEWTON:
                     more = costs.inverse + (0.0 if newton else setup)
+                elif composed and path.steps:
+                    more = factor * (3 * costs.symmetric + price(kind, costs))
                 else:
                     long = 1.0 if newton else aspect
                     more = long * (1 + factor * costs.symmetric) + factor * price(kind, costs)
                 longer = path._replace(
-                    steps=(*path.steps, step), blocks=(*path.blocks, 1), kinds=(*path.kinds, kind),
-                    gram_dtype=path.gram_dtype or gram_dtype,
+                    steps=(*path.steps, step), kinds=(*path.kinds, kind), gram_dtype=path.gram_dtype or gram_dtype,
                 )  # fmt: skip
                 heapq.heappush(queue, (cost + more, next(serial), after, top, longer))
     return None

@@ -17,6 +17,7 @@ from ..arrays import Array, Magnitude, array_namespace, check_matrix, device_of,
 from .newton import NewtonStep
 from .normalization import Normalization
 from .plan import Plan, Step
+from .reduction import adjoint
 from .schedule import Schedule, image
 
 ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
@@ -150,9 +151,9 @@ def certify(
     dropped = xp.sqrt(DROP * (n + m) * UNIT * top * top + spread)[..., None]  # what a singular value of 0 may be
     blur = xp.minimum(xp.sqrt(spread)[..., None], spread[..., None] / _positive(root))
     blur = scale * xp.where(root > 0, blur, dropped) + 4 * UNIT
-    slip = _norm(_eye(q) - q @ _adjoint(q)) + (n + 2) * UNIT * m  # how far q is from an isometry, at most
+    slip = _norm(_eye(q) - q @ adjoint(q)) + (n + 2) * UNIT * m  # how far q is from an isometry, at most
 
-    product = g @ _adjoint(q)
+    product = g @ adjoint(q)
     hermitian, skew = _parts(product)
     norm_g, norm_s = _norm(g), _norm(hermitian)
     eigenvalues = xp.linalg.eigvalsh(hermitian)
@@ -227,7 +228,7 @@ def orthogonality(x: Array) -> tuple[Array, Array]:
     x, size = _wide(x), magnitude(x)
     small = size.scale < float(xp.finfo(x.dtype).max) ** 0.25 / x.shape[-2]  # fourth powers are finite
     y = xp.where(small & size.finite, x, xp.zeros_like(x))
-    rho = _norm(_eye(y) - y @ _adjoint(y))
+    rho = _norm(_eye(y) - y @ adjoint(y))
     rho = xp.where(small[..., 0, 0], rho, xp.full_like(rho, np.inf)) + size.nan()[..., 0, 0]
     return rho, _distance(rho)
 
@@ -313,11 +314,11 @@ def _polar_of(x: Array) -> tuple[Array, Array]:
     """Return the polar factor of x from its Gram matrix, and its singular values, ascending."""
     xp = array_namespace(x)
     m, n = x.shape[-2:]
-    values, vectors = xp.linalg.eigh(x @ _adjoint(x))
+    values, vectors = xp.linalg.eigh(x @ adjoint(x))
     kept = values > DROP * (n + m) * UNIT * xp.max(values, axis=-1, keepdims=True)
     root = xp.sqrt(xp.where(kept, values, xp.zeros_like(values)))
     inverse = xp.where(kept, 1 / _positive(root), xp.zeros_like(root))
-    return ((vectors * inverse[..., None, :]) @ _adjoint(vectors)) @ x, root
+    return ((vectors * inverse[..., None, :]) @ adjoint(vectors)) @ x, root
 
 
 def _factor(size: Magnitude) -> tuple[Array, Array]:
@@ -343,10 +344,6 @@ def _unit(g: Array, precision: str | None) -> float:
 
 def _is_complex(a: Array) -> bool:
     return bool(array_namespace(a).isdtype(a.dtype, "complex floating"))
-
-
-def _adjoint(a: Array) -> Array:
-    return array_namespace(a).conj(a).mT if _is_complex(a) else a.mT
 
 
 def _wide(a: Array) -> Array:
@@ -376,7 +373,7 @@ def _norm(a: Array) -> Array:
 
 
 def _parts(a: Array) -> tuple[Array, Array]:
-    return (a + _adjoint(a)) / 2, (a - _adjoint(a)) / 2
+    return (a + adjoint(a)) / 2, (a - adjoint(a)) / 2
 
 
 def _positive(a: Array) -> Array:

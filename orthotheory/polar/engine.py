@@ -18,7 +18,7 @@ from .evaluate import Step
 from .newton import NewtonStep
 from .normalization import Normalization
 from .schedule import FROBENIUS
-from .symmetric import Blas, Operations, Reference, Symmetric, fits_blas, moderate
+from .symmetric import Blas, Operations, Reference, Symmetric, fits_blas, laid_out, moderate
 
 LOOP_FROM = 48  # shorter side from which the members of a NumPy batch run one by one through `Blas`
 
@@ -149,9 +149,7 @@ def _apply_one(g, steps, blocks, normalization, gram_dtype, unit: float = 1.0) -
     if isinstance(normalization, Normalization) and not normalization.is_scaling:
         return _apply_one(normalization(g), steps, blocks, _IDENTITY, gram_dtype)
     wide = g.shape[0] <= g.shape[1]
-    x = g if wide else g.T
-    if not (x.flags.c_contiguous or x.flags.f_contiguous):
-        x = np.ascontiguousarray(x)
+    x = laid_out(g if wide else g.T)
     ops = Blas.of_thread()
     ops.forget(keep=max(x.shape))
     gram = ops.gram(x if gram_dtype is None else ops.cast(x, gram_dtype))

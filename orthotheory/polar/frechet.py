@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_namespace, check_matrix, dtype_name, magnitude, to_host
+from .reduction import adjoint
 from .svd import svd_of_moderate
 
 
@@ -58,12 +59,12 @@ def polar_derivative(g: Array, direction: Array) -> Array:
     xp = array_namespace(g, direction)
     factors = _full_rank(g, "The polar factor has no derivative")
     u, s, vh = factors.u, factors.s, factors.vh
-    uh, v = _adjoint(u), _adjoint(vh)
+    uh, v = adjoint(u), adjoint(vh)
     size = magnitude(direction)
     e = size.normalize(direction)
     left, right = uh @ e, e @ v  # r x n and m x r
     f = left @ v
-    inner = (f - _adjoint(f)) / (s[..., :, None] + s[..., None, :])
+    inner = (f - adjoint(f)) / (s[..., :, None] + s[..., None, :])
     derivative = u @ inner @ vh
     m, n = g.shape[-2:]
     if m < n:
@@ -133,8 +134,3 @@ def _full_rank(g: Array, what: str) -> _Factors:
             "order one. Perturb the matrix, or restrict it to the space that it spans."
         )
     return _Factors(u, xp.where(s == 0, xp.ones_like(s), s), vh, size.scale, size.nan())
-
-
-def _adjoint(a: Array) -> Array:
-    xp = array_namespace(a)
-    return xp.conj(a).mT if xp.isdtype(a.dtype, "complex floating") else a.mT

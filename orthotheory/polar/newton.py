@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from ..arrays import Array, array_namespace, frobenius
 from ..names import closest
 from .reduction import adjoint, through_square
+from .schedule import Interval
 
-Interval = tuple[float, float]
 MORE_STEPS = 30  # far more than any rule needs from the smallest ratio that double precision can hold
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import array_namespace, device_of, generator, to_host
+from . import blas
 from .symmetric import Operations, Symmetric, Triangle
 
 STEPS = 8
@@ -53,11 +54,22 @@ class Quadrature(NamedTuple):
 
 
 def density(ops: Operations, gram: Symmetric, *, seed: int = 0) -> Quadrature:
-    """Return the quadrature of `STEPS` Lanczos steps, or of three times as many where more than a tenth of the nuclear
-    norm lies in its lowest value, as it does for decaying spectra.
+    """Return the quadrature of `STEPS` Lanczos steps, of two or three times as many where they do not resolve it.
+
+    They do while the lowest value carries at most a tenth of the nuclear norm (a quarter after 2 `STEPS`); spectra
+    that decay fast need more.
     """
-    few = lanczos(ops, gram, seed=seed)
-    return few if few.unresolved < 0.1 else lanczos(ops, gram, 3 * STEPS, seed=seed)
+    if isinstance(gram, Triangle):
+        return _quadrature(*_tridiagonal_of_one(gram, 3 * STEPS, seed, _resolved))
+    for steps in (STEPS, 2 * STEPS):
+        alpha, beta = _tridiagonal(ops, gram, steps, seed)
+        if _resolved(alpha, beta):
+            return _quadrature(alpha, beta)
+    return lanczos(ops, gram, 3 * STEPS, seed=seed)
+
+
+def _resolved(alpha: np.ndarray, beta: np.ndarray) -> bool:
+    return _quadrature(alpha, beta).unresolved < (0.1 if alpha.shape[-1] <= STEPS else 0.25)
 
 
 def lanczos(ops: Operations, gram: Symmetric, steps: int = STEPS, *, seed: int = 0) -> Quadrature:
@@ -114,10 +126,10 @@ def _start(n: int, seed: int, kind: str) -> np.ndarray:
     return (v / math.sqrt(float(np.sum(v * v)))).astype(kind)
 
 
-def _tridiagonal_of_one(gram: Triangle, steps: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Run the same recurrence through SciPy's BLAS, without an allocation inside."""
-    from . import blas
-
+def _tridiagonal_of_one(
+    gram: Triangle, steps: int, seed: int, enough: Callable[[np.ndarray, np.ndarray], bool] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run the same recurrence through SciPy's BLAS, without an allocation; ask every `STEPS` steps if it is enough."""
     a = gram.a
     n, char = a.shape[0], a.dtype.char
     v = _start(n, seed, char).copy()
@@ -137,6 +149,8 @@ def _tridiagonal_of_one(gram: Triangle, steps: int, seed: int) -> tuple[np.ndarr
         alphas.append(alpha)
         betas.append(b)
         if not b > 0:
+            break
+        if enough and len(alphas) % STEPS == 0 and enough(np.array(alphas), np.array(betas[:-1])):
             break
         scal(1 / b, following)
         now, following, before = following, before, now
@@ -202,25 +216,58 @@ def condition(ops: Operations, gram: Symmetric, top: float) -> float:
 
     Notes
     -----
-    Cost: a Cholesky factorization (n^3 / 3 operations) and 2 x 4 triangular solves with a vector.
+    Cost: a Cholesky factorization (n^3 / 3 operations) and 2 x 4 triangular solves with a vector; the eigenvalues
+    where the operations are not `Blas`.
     """
-    from . import blas
-
-    work = ops.copy(gram)
-    try:
-        if blas.potrf(work.a):
-            return math.inf
-        v = _start(work.a.shape[0], 1, work.a.dtype.char).copy()
-        growth = 1.0
-        for _ in range(4):
-            blas.trsv(work.a, v, "T")
-            blas.trsv(work.a, v, "N")
-            growth = math.sqrt(blas.dot(v, v))
-            if not (math.isfinite(growth) and growth > 0):
-                return math.inf
-            blas.scal(1 / growth, v)
-    finally:
+    if isinstance(gram, Triangle):
+        work = ops.copy(gram)
+        eps = float(np.finfo(gram.a.dtype).eps)
+        growth = math.inf if blas.potrf(work.a) else _growth(len(gram.a), gram.a.dtype.char, _by_cholesky(work.a))
         ops.free(work)
+    else:
+        xp = array_namespace(gram)
+        eps = float(xp.finfo(gram.dtype).eps)
+        smallest = float(to_host(xp.linalg.eigvalsh(gram))[0])
+        growth = 1 / smallest if smallest > 0 else math.inf
     kappa = top * math.sqrt(growth)
-    eps = float(np.finfo(gram.a.dtype).eps)
     return kappa if kappa * kappa * eps * 4 < 1 else math.inf
+
+
+def condition_of_square(x: np.ndarray, top: float) -> float:
+    """Estimate sigma_1 / sigma_n of a square NumPy matrix by LU and inverse iteration, up to 1 / eps.
+
+    Cost: an LU factorization (2 n^3 / 3 operations) and 2 x 4 solves with a vector.
+    """
+    from scipy.linalg import lapack
+
+    getrf, getrs = lapack.get_lapack_funcs(("getrf", "getrs"), (x,))
+    lu, pivots, info = getrf(x.T if x.flags.c_contiguous else x)
+    if info:
+        return math.inf
+
+    def solve(v: np.ndarray) -> np.ndarray:
+        return getrs(lu, pivots, getrs(lu, pivots, v, trans=1)[0])[0]
+
+    return top * math.sqrt(_growth(len(x), x.dtype.char, solve))
+
+
+def _by_cholesky(factor: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    def solve(v: np.ndarray) -> np.ndarray:
+        blas.trsv(factor, v, "T")
+        blas.trsv(factor, v, "N")
+        return v
+
+    return solve
+
+
+def _growth(n: int, kind: str, solve: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Return the norm of the inverse that `solve` applies, from below, by four power steps."""
+    v = _start(n, 1, kind).copy()
+    growth = 1.0
+    for _ in range(4):
+        v = solve(v)
+        growth = math.sqrt(blas.dot(v, v))
+        if not (math.isfinite(growth) and growth > 0):
+            return math.inf
+        v = v / v.dtype.type(growth)
+    return growth

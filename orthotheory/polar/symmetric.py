@@ -337,7 +337,7 @@ class Blas:
         return x.astype(dtype)
 
     def like(self, p, x):
-        return p if p.a.dtype == x.dtype else Triangle(p.a.astype(x.dtype))
+        return p if p.a.dtype == x.dtype else Triangle(p.mirror().astype(x.dtype), True)
 
     def free(self, *matrices):
         for p in matrices:
@@ -362,6 +362,11 @@ def _panels(n: int) -> list[slice]:
     count = max(1, min(8, n // 128))
     edges = [n * i // count for i in range(count + 1)]
     return [slice(i, j) for i, j in itertools.pairwise(edges)]
+
+
+def laid_out(x: np.ndarray) -> np.ndarray:
+    """Return the matrix itself where rows or columns are contiguous, a copy otherwise."""
+    return x if x.flags.c_contiguous or x.flags.f_contiguous else np.ascontiguousarray(x)
 
 
 def fits_blas(g: Array) -> bool:

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 
 from ..arrays import Array, array_namespace, device_of
 from .reduction import adjoint, through_square
+from .schedule import Interval
 
-Interval = tuple[float, float]
 SMALLEST_QR_FREE_POLE = 0.01  # X^H X + c I then has a condition number of at most 101: QDWH's switch at 1 / c = 100
 HIGHEST_T = 8  # order 17: two steps from 1e-16 to the last digit of double precision
 

@@ -14,6 +14,7 @@ from orthotheory.polar.certificate import Certificate, certify, deficit, orthogo
 from orthotheory.polar.minimax import compose
 from orthotheory.polar.newton import NewtonStep
 from orthotheory.polar.planner import plan_for
+from orthotheory.polar.schedule import with_image
 from orthotheory.polar.spectrum import Lanczos
 
 EPS = np.finfo(float).eps
@@ -404,3 +405,15 @@ def test_what_a_plan_made_is_certified_against_the_plan(families, normalization)
         assert np.isnan(c["planned_efficiency"])
         assert not c["inside"]
         assert np.isnan(planned_efficiency(plan, g, x))
+
+
+def test_the_planned_bound_is_attained_by_the_identity_step():
+    # |G|_* <= <G, X> / a + m max s (1 - s / a): with all s equal to 1/4, equality at a = 1/2
+    identity = with_image(name="identity", coefficients=((1.0,),), source="test", input_interval=(0.1, 1.0))
+    g = np.eye(16)
+    planned = float(planned_efficiency(identity, g, identity.apply(g)))
+    assert 0.25 * (1 - 5e-3) < planned <= 0.25 * (1 + 1e-12)  # 5e-3: the width of the cells
+
+
+def test_the_largest_modulus_of_a_map_counts_whatever_its_sign():
+    assert deficit(((1.0, -3.0),), 1.0)[2] == 2.0

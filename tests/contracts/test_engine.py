@@ -132,6 +132,11 @@ def test_a_batch_is_its_members_zero_stays_zero_and_nan_stays_alone(xp, plan, sh
         np.testing.assert_allclose(out[i], alone, atol=tolerance(g))
 
 
+def test_a_view_with_gaps_is_the_matrix_that_it_shows():
+    g = np.random.default_rng(0).standard_normal((120, 180))[::2, ::3]
+    np.testing.assert_array_equal(apply(g, *PLANS["quintics"]), apply(g.copy(), *PLANS["quintics"]))
+
+
 def test_an_empty_batch_gives_an_empty_batch(xp):
     for shape in ((0, 4, 3), (2, 0, 60, 60)):
         assert apply(xp.asarray(np.zeros(shape)), ((1.5, -0.5),)).shape == shape

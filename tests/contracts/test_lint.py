@@ -202,3 +202,9 @@ def test_a_set_without_gain_and_a_set_that_diverges_are_errors():
 def test_an_epsilon_and_a_biased_scaling_are_named():
     shipped = dataclasses.replace(newton_schulz(20), normalization=Normalization(1e-7, bound="aol"))
     assert rules(shipped) == {"not-scale-free", "biased"}
+
+
+def test_the_headroom_of_what_diverges_below_zero_is_nothing_and_overflows_nowhere():
+    steep = with_image(name="down", coefficients=((1.0, -3.0), (2.0, 1.0)), source="test", input_interval=(0.1, 0.3))
+    steep = dataclasses.replace(steep, coefficients=(steep.coefficients[0], *(steep.coefficients[1],) * 20))
+    assert headroom(steep) == (0.0, 1)

@@ -171,3 +171,10 @@ def test_the_epsilon_of_shipped_code_acts_on_the_chosen_bound(xp, bound):
 def test_a_normalization_that_does_not_exist_is_refused(options, error, message):
     with pytest.raises(error, match=message):
         Normalization(**options)
+
+
+@pytest.mark.parametrize(("rule", "divisor"), [("add", 1.5 * 5 + 2), ("clamp", 1.5 * 5)])
+def test_the_safety_factor_multiplies_the_bound_and_not_epsilon(rule, divisor):
+    g = np.diag([3.0, 4.0])
+    assert np.allclose(Normalization(2.0, rule, safety=1.5)(g), g / divisor, rtol=8 * np.finfo(float).eps)
+    assert np.allclose(Normalization(2.0, rule, safety=1.5)(g / 10), g / 10 / (2.75 if rule == "add" else 2.0))

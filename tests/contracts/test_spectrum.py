@@ -9,11 +9,13 @@ from orthotheory.polar import polar_factor
 from orthotheory.polar.adaptive import Adaptive, by_interval
 from orthotheory.polar.cost import CostModel
 from orthotheory.polar.rational import rational
-from orthotheory.polar.spectrum import Lanczos, condition, density, lanczos
+from orthotheory.polar.spectrum import Lanczos, condition, condition_of_square, density, lanczos
 from orthotheory.polar.symmetric import Blas, Reference
 
 # Weights of a machine with dear inverses, so that nothing is measured in a test.
 COSTS = CostModel(symmetric=0.75, cholesky_inverse=1.3, inverse=2.5, factorization=6.0, svd=25.0)
+
+BOTH = [Adaptive(efficiency=0.95, costs=COSTS), Adaptive(accuracy=1e-3, costs=COSTS)]
 
 
 def log_spaced(n, m, kappa, seed=0):
@@ -98,6 +100,20 @@ def test_the_condition_estimate_is_below_the_truth_and_close(kappa):
     assert 0.8 * kappa < estimate < kappa * (1 + 1e-8 + 80 * np.finfo(float).eps * kappa**2)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kappa", [1e3, 1e8, 1e12])
+def test_the_condition_by_lu_goes_further(kappa, order):
+    g, _ = log_spaced(80, 80, kappa)
+    estimate = condition_of_square(np.asarray(g, order=order), 1.0)
+    assert 0.8 * kappa < estimate < kappa * (1 + 1e-8 + 80 * np.finfo(float).eps * kappa)
+
+
+def test_the_condition_is_estimated_in_any_namespace(xp):
+    g, _ = log_spaced(20, 30, 100.0)
+    ops = Reference()
+    assert condition(ops, ops.gram(xp.asarray(g)), 1.0) == pytest.approx(100.0, rel=1e-9)
+
+
 def test_a_condition_beyond_the_gram_matrix_is_infinite():
     g, _ = log_spaced(80, 80, 1e12)
     ops = Blas()
@@ -144,6 +160,15 @@ def test_rounding_accuracy_means_orthogonality_and_a_small_backward_error(shape,
     assert np.linalg.eigvalsh(h)[0] > -1e-14
 
 
+def test_a_wide_float32_matrix_is_served_on_one_gram_matrix_in_float64():
+    g, p = log_spaced(40, 640, 1e3)
+    choice = by_interval(9e-4, 1e-4, True, COSTS, 16.0)
+    assert choice.gram_dtype == "float64"
+    assert choice.blocks == (len(choice.steps),)
+    x = Adaptive(accuracy=1e-4, interval=(1e-3, 1.0), costs=COSTS).apply(g.astype("float32"))
+    assert np.linalg.norm(x - p, 2) < 1e-4
+
+
 def test_cheaper_is_chosen_where_less_is_wanted():
     tight, loose = (by_interval(1e-2, accuracy, True, COSTS, 1.0) for accuracy in (1e-3, 1e-1))
     assert loose.cost < tight.cost
@@ -158,14 +183,37 @@ def test_zero_nan_scale_and_batches_are_as_for_every_plan(xp, plan):
     g = np.stack([log_spaced(9, 7, 10.0, seed)[0] for seed in range(4)])
     g[1] = 0
     g[2, 3, 3] = np.inf
-    out = to_host(plan.apply(xp.asarray(g))) if xp.device == "cpu" else None
-    if out is None:
-        pytest.skip("one matrix at a time on the host")
+    out = to_host(plan.apply(xp.asarray(g)))
     np.testing.assert_array_equal(out[1], 0)
     assert np.isnan(out[2]).all()
-    np.testing.assert_array_equal(out[0], plan.apply(g[0]))
-    np.testing.assert_array_equal(plan.apply(g[3] * 2.0**600), out[3])
-    np.testing.assert_array_equal(plan.apply(g[3] * 2.0**-600), out[3])
+    for member, factor in ((0, 1.0), (3, 1.0), (3, 2.0**600), (3, 2.0**-600)):
+        alone = to_host(plan.apply(xp.asarray(g[member] * factor)))
+        np.testing.assert_array_equal(alone, out[member])
+
+
+@pytest.mark.parametrize(
+    "plan", [Adaptive(efficiency=0.95, costs=COSTS), Adaptive(accuracy=1e-3, costs=COSTS)], ids=str
+)
+def test_a_view_with_gaps_is_the_matrix_that_it_shows(plan):
+    g = np.random.default_rng(0).standard_normal((20, 60))[::2, ::3]
+    np.testing.assert_array_equal(plan.apply(g), plan.apply(g.copy()))
+
+
+@pytest.mark.parametrize("shape", [(50, 50), (40, 70)])
+@pytest.mark.parametrize("kappa", [1e3, 1e9])
+def test_the_interval_is_found_in_float64_up_to_conditions_that_the_gram_matrix_cannot_show(shape, kappa):
+    g, p = log_spaced(*shape, kappa)
+    x = Adaptive(accuracy=1e-14, costs=COSTS).apply(g)
+    assert np.linalg.norm(x @ x.T - np.eye(shape[0]), 2) < 2e-14
+    assert np.linalg.norm(x - p, 2) < 32 * max(shape) * np.finfo(float).eps * kappa
+
+
+def test_an_interval_that_does_not_hold_gives_the_exact_factor_or_its_own_map_but_no_error():
+    g, _ = log_spaced(60, 60, 1e9)
+    x = Adaptive(accuracy=1e-3, interval=(0.5, 1.0), costs=COSTS).apply(g)
+    assert np.linalg.norm(x, 2) < 1.01
+    x = Adaptive(accuracy=1e-3, interval=(1e-9, 1.0), costs=COSTS).apply(np.outer(g[0], g[0]))
+    assert np.isfinite(x).all()
 
 
 def test_a_singular_matrix_gets_the_exact_factor():
