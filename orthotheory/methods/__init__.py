@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ..names import build, closest
 from .adam import Adam
 from .auon import AuON, HybridAuON
-from .contract import Card, Method
+from .contract import BlockMethod, Blockwise, Card, Method, lift
 from .gradient import GradientDescent, HeavyBall, Nesterov
 from .lion import Lion
 from .lion_k import LionK
@@ -68,6 +68,8 @@ __all__ = [
     "TABLE",
     "Adam",
     "AuON",
+    "BlockMethod",
+    "Blockwise",
     "Card",
     "DualScaled",
     "Entry",
@@ -84,6 +86,7 @@ __all__ = [
     "SignDescent",
     "Signum",
     "TrustRegion",
+    "lift",
     "make",
     "names",
 ]

@@ -13,6 +13,7 @@ from .digits import SoftmaxRegression, digits
 from .noise import NOISES, Gaussian, HeavyTailed, LowRank, Minibatch
 from .quadratic import KroneckerQuadratic, LeastSquares, least_squares, log_spectrum, orthogonal, quadratic
 from .ramp import Ramp, best_radius, ramp
+from .separable import Separable, layers
 
 TABLE: dict[str, Callable[..., Problem]] = {
     "quadratic": quadratic,
@@ -23,6 +24,7 @@ TABLE: dict[str, Callable[..., Problem]] = {
     "spectral-face": spectral_face,
     "star-convex": star_convex,
     "digits-budget": digits_budget,
+    "layers": layers,
 }
 
 
@@ -70,10 +72,12 @@ __all__ = [
     "Minibatch",
     "Problem",
     "Ramp",
+    "Separable",
     "SoftmaxRegression",
     "StarConvex",
     "best_radius",
     "digits",
+    "layers",
     "least_squares",
     "log_spectrum",
     "make",
