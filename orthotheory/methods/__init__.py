@@ -6,13 +6,16 @@ from typing import Any, NamedTuple
 
 from ..names import build, closest
 from .adam import Adam
+from .adamuon import AdaMuon
 from .auon import AuON, HybridAuON
 from .contract import BlockMethod, Blockwise, Card, Method, lift
 from .gradient import GradientDescent, HeavyBall, Nesterov
 from .lion import Lion
 from .lion_k import LionK
 from .muon import SHAPE_FACTORS, Muon
+from .namo import NAMO, NAMOD
 from .normalized import NormalizedGD, SignDescent, Signum
+from .normuon import NorMuon
 from .polargrad import PolarGrad
 from .trust_region import DualScaled, TrustRegion
 
@@ -43,6 +46,12 @@ TABLE: dict[str, Entry] = {
     "auon-package": Entry(AuON, {"variant": "package", "lr": 0.24}),
     "hybrid-auon": Entry(HybridAuON),
     "hybrid-auon-package": Entry(HybridAuON, {"variant": "package", "lr": 0.24}),
+    "normuon": Entry(NorMuon),
+    "normuon-paper": Entry(NorMuon, {"variant": "paper"}),
+    "adamuon": Entry(AdaMuon),
+    "namo": Entry(NAMO),
+    "namo-paper": Entry(NAMO, {"variant": "paper"}),
+    "namo-d": Entry(NAMOD),
     "lion": Entry(Lion),
     "lion-k": Entry(LionK),
 }
@@ -64,8 +73,11 @@ def make(name: str, **hyper) -> Method:
 
 
 __all__ = [
+    "NAMO",
+    "NAMOD",
     "SHAPE_FACTORS",
     "TABLE",
+    "AdaMuon",
     "Adam",
     "AuON",
     "BlockMethod",
@@ -81,6 +93,7 @@ __all__ = [
     "Method",
     "Muon",
     "Nesterov",
+    "NorMuon",
     "NormalizedGD",
     "PolarGrad",
     "SignDescent",

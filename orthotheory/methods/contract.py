@@ -217,3 +217,20 @@ def heavy_ball(buffer: Array, new: Array, beta: Scalar) -> Array:
 def decay(w: Array, lr: Scalar, weight_decay: Scalar) -> Array:
     """Return (1 - lr * weight_decay) w, decoupled weight decay."""
     return (1 - lr * weight_decay) * w
+
+
+def ratio(x: Array, y: Array) -> Array:
+    """Return x / y, and 0 where y is 0; shapes broadcast."""
+    xp = array_namespace(x, y)
+    return xp.where(y == 0, xp.zeros_like(x), x / xp.where(y == 0, xp.ones_like(y), y))
+
+
+def row_norms(x: Array) -> Array:
+    """Return the Euclidean lengths of the rows of each matrix, shape (..., m, 1)."""
+    xp = array_namespace(x)
+    return xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
+
+
+def column_norms(x: Array) -> Array:
+    """Return the Euclidean lengths of the columns of each matrix, shape (..., 1, n)."""
+    return row_norms(x.mT).mT
