@@ -9,6 +9,9 @@ from .adam import Adam
 from .adamuon import AdaMuon
 from .auon import AuON, HybridAuON
 from .contract import BlockMethod, Blockwise, Card, Method, lift
+from .dion import Dion, OrthDion
+from .dion2 import Dion2, NorDion2
+from .gluon import Gluon
 from .gradient import GradientDescent, HeavyBall, Nesterov
 from .lion import Lion
 from .lion_k import LionK
@@ -16,7 +19,8 @@ from .muon import SHAPE_FACTORS, Muon
 from .namo import NAMO, NAMOD
 from .normalized import NormalizedGD, SignDescent, Signum
 from .normuon import NorMuon
-from .polargrad import PolarGrad
+from .polargrad import PolarGrad, ShippedQDWH
+from .scion import Scion
 from .trust_region import DualScaled, TrustRegion
 
 
@@ -39,9 +43,12 @@ TABLE: dict[str, Entry] = {
     "trust-region": Entry(TrustRegion),
     "dual-scaled": Entry(DualScaled),
     "polargrad": Entry(PolarGrad),
+    "polargrad-polar-first": Entry(PolarGrad, {"variant": "polar-first"}),
+    "polargrad-shipped": Entry(PolarGrad, {"plan": ShippedQDWH()}),
     "muon": Entry(Muon),
     "muon-torch": Entry(Muon, {"variant": "torch", "lr": 1e-3, "weight_decay": 0.1}),
     "muon-moonlight": Entry(Muon, {"variant": "moonlight", "lr": 1e-3, "weight_decay": 0.1}, "liu2025muon"),
+    "muon-dion": Entry(Muon, {"variant": "dion", "nesterov": False, "lr": 0.01, "weight_decay": 0.01}, "ahn2025dion"),
     "auon": Entry(AuON),
     "auon-package": Entry(AuON, {"variant": "package", "lr": 0.24}),
     "hybrid-auon": Entry(HybridAuON),
@@ -52,6 +59,13 @@ TABLE: dict[str, Entry] = {
     "namo": Entry(NAMO),
     "namo-paper": Entry(NAMO, {"variant": "paper"}),
     "namo-d": Entry(NAMOD),
+    "dion": Entry(Dion),
+    "orth-dion": Entry(OrthDion),
+    "dion2": Entry(Dion2),
+    "nordion2": Entry(NorDion2),
+    "scion": Entry(Scion),
+    "scion-unconstrained": Entry(Scion, {"constrained": False}),
+    "gluon": Entry(Gluon),
     "lion": Entry(Lion),
     "lion-k": Entry(LionK),
 }
@@ -83,8 +97,11 @@ __all__ = [
     "BlockMethod",
     "Blockwise",
     "Card",
+    "Dion",
+    "Dion2",
     "DualScaled",
     "Entry",
+    "Gluon",
     "GradientDescent",
     "HeavyBall",
     "HybridAuON",
@@ -93,9 +110,13 @@ __all__ = [
     "Method",
     "Muon",
     "Nesterov",
+    "NorDion2",
     "NorMuon",
     "NormalizedGD",
+    "OrthDion",
     "PolarGrad",
+    "Scion",
+    "ShippedQDWH",
     "SignDescent",
     "Signum",
     "TrustRegion",
