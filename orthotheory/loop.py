@@ -14,7 +14,7 @@ import numpy as np
 from .arrays import Array, array_namespace, check_number, frobenius, inner, to_host
 from .methods import Method, lift
 from .names import closest
-from .norms import Nuclear, Spectral
+from .norms import Norm, Nuclear, ProductMax, Spectral
 from .problems import Problem
 from .storage import digest, plain, read_table, write_table
 
@@ -62,24 +62,29 @@ def _flat(x: Array) -> Array:
     if not isinstance(x, tuple):
         return x
     xp = array_namespace(*x)
-    return xp.concat([xp.reshape(b, (*b.shape[:-2], -1)) for b in x], axis=-1)
+    return xp.concat([xp.reshape(b, (*b.shape[:-2], b.shape[-2] * b.shape[-1])) for b in x], axis=-1)
 
 
 def _step_curvature(t: Moment) -> Array:
     return t.problem.curvature(t.step)  # type: ignore[attr-defined]
 
 
+def _norm(t: Moment):
+    norm = t.method.norm
+    return ProductMax((norm,) * len(t.w)) if isinstance(t.w, tuple) and isinstance(norm, Norm) else norm
+
+
 RECORDERS: dict[str, Recorder] = {
     "value": lambda t: t.problem.value(t.w),
     "gap": _gap,
     "distance": lambda t: _frobenius(_minus(t.w, t.problem.optimum)),
-    "gradient_norm": lambda t: t.method.norm.dual(t.grad),
+    "gradient_norm": lambda t: _norm(t).dual(t.grad),
     "gradient_frobenius": lambda t: _frobenius(t.grad),
     "gradient_nuclear": lambda t: sum(Nuclear().value(g) for g in _blocks(t.grad)),
     "gradient_inner": lambda t: sum(inner(g, w) for g, w in zip(_blocks(t.grad), _blocks(t.w), strict=True)),
-    "weight_norm": lambda t: t.method.norm.value(t.w),
+    "weight_norm": lambda t: _norm(t).value(t.w),
     "weight_spectral": lambda t: _largest_spectral(t.w),
-    "step_norm": lambda t: t.method.norm.value(t.step),
+    "step_norm": lambda t: _norm(t).value(t.step),
     "step_curvature": _step_curvature,
     "accuracy": lambda t: t.problem.accuracy(t.w),  # type: ignore[attr-defined]
     "iterate": lambda t: _flat(t.w),  # of a tuple: all entries in a row
@@ -212,7 +217,9 @@ def run(
     bar = _bar(steps, type(method).__name__, progress)
     try:
         for k in range(steps + 1):
-            grad = problem.grad(w)
+            # a noisy run meets the exact gradient, which may be dear, only where something is recorded
+            exact = problem.noise is None or k % every == 0 or k == steps or target is not None
+            grad = problem.grad(w) if exact else problem.noisy_grad(w, rng)
             for quantity, x in (("weights", w), ("gradient", grad)):
                 bad = _non_finite(x)
                 non_finite_at = np.where(bad & (non_finite_at < 0), k, non_finite_at)
@@ -221,7 +228,7 @@ def run(
                     return _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, setup)
             following = None
             if k < steps:
-                noisy = grad if problem.noise is None else problem.noisy_grad(w, rng)
+                noisy = problem.noisy_grad(w, rng) if exact and problem.noise is not None else grad
                 following, next_state = method.step(w, noisy, state)
             reached = target is not None and bool(np.all(to_host(problem.value(w) - problem.optimal_value) <= target))
             if k % every == 0 or k == steps or reached:

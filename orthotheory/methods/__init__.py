@@ -7,12 +7,17 @@ from typing import Any, NamedTuple
 from ..names import build, closest
 from .adam import Adam
 from .adamuon import AdaMuon
+from .aro import ARO
 from .auon import AuON, HybridAuON
+from .conda import Conda
 from .contract import BlockMethod, Blockwise, Card, Method, lift
 from .dion import Dion, OrthDion
 from .dion2 import Dion2, NorDion2
+from .drop_muon import DropMuon, start_law
+from .fismo import FISMO
 from .gluon import Gluon
 from .gradient import GradientDescent, HeavyBall, Nesterov
+from .lanton import LANTON
 from .lion import Lion
 from .lion_k import LionK
 from .muon import SHAPE_FACTORS, Muon
@@ -20,7 +25,10 @@ from .namo import NAMO, NAMOD
 from .normalized import NormalizedGD, SignDescent, Signum
 from .normuon import NorMuon
 from .polargrad import PolarGrad, ShippedQDWH
+from .root import ROOT
 from .scion import Scion
+from .swan import SWAN
+from .symmetry import SymmetryCompatible
 from .trust_region import DualScaled, TrustRegion
 
 
@@ -66,6 +74,21 @@ TABLE: dict[str, Entry] = {
     "scion": Entry(Scion),
     "scion-unconstrained": Entry(Scion, {"constrained": False}),
     "gluon": Entry(Gluon),
+    "root": Entry(ROOT),
+    "root-readme": Entry(ROOT, {"variant": "readme"}),
+    "aro-sign": Entry(ARO),
+    "aro-sign-polar": Entry(ARO, {"rotation": "polar"}),
+    "aro-sinkhorn": Entry(ARO, {"base": "sinkhorn"}),
+    "aro-adam": Entry(ARO, {"base": "adam"}),
+    "conda": Entry(Conda),
+    "fismo": Entry(FISMO),
+    "swan": Entry(SWAN),
+    "drop-muon": Entry(DropMuon),
+    "lanton": Entry(LANTON),
+    "symmetry-row-norm": Entry(SymmetryCompatible, {"map": "row-norm"}),
+    "symmetry-centered-row-norm": Entry(SymmetryCompatible, {"map": "centered-row-norm"}),
+    "symmetry-right-spectral": Entry(SymmetryCompatible, {"map": "right-spectral"}),
+    "symmetry-left-spectral": Entry(SymmetryCompatible, {"map": "left-spectral"}),
     "lion": Entry(Lion),
     "lion-k": Entry(LionK),
 }
@@ -87,9 +110,14 @@ def make(name: str, **hyper) -> Method:
 
 
 __all__ = [
+    "ARO",
+    "FISMO",
+    "LANTON",
     "NAMO",
     "NAMOD",
+    "ROOT",
     "SHAPE_FACTORS",
+    "SWAN",
     "TABLE",
     "AdaMuon",
     "Adam",
@@ -97,8 +125,10 @@ __all__ = [
     "BlockMethod",
     "Blockwise",
     "Card",
+    "Conda",
     "Dion",
     "Dion2",
+    "DropMuon",
     "DualScaled",
     "Entry",
     "Gluon",
@@ -119,8 +149,10 @@ __all__ = [
     "ShippedQDWH",
     "SignDescent",
     "Signum",
+    "SymmetryCompatible",
     "TrustRegion",
     "lift",
     "make",
     "names",
+    "start_law",
 ]
