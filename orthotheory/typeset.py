@@ -27,7 +27,7 @@ def typeset(
     claims: list[dict[str, Any]],
     figures: Mapping[str, tuple[Figure, Mapping[str, np.ndarray]]],
 ) -> None:
-    """Write FILES into a folder."""
+    """Write FILES and the tables of the figures into a folder."""
     numbers: dict[tuple[str, str], Any] = {}
     for row in theorems:
         for key in ("verdict", "measured", "bound", "tightness", "cases"):
@@ -54,8 +54,9 @@ def typeset(
         "methods.tex": method_table(),
         "figures.tex": "".join(figure_macro(figure) for figure, _ in figures.values()),
     }
-    for name in FILES:
-        write_text(folder / name, HEADER + texts[name])
+    texts |= {f"{name}.tex": figure.table(data) for name, (figure, data) in figures.items() if figure.table}
+    for name, text in texts.items():
+        write_text(folder / name, HEADER + text)
 
 
 def quintic_numbers() -> dict[tuple[str, str], str]:

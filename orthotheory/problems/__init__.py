@@ -10,6 +10,7 @@ from ..names import UnknownName, build, closest, suggestion
 from .constrained import Constrained, StarConvex, digits_budget, projection, spectral_face, star_convex
 from .contract import Constant, Problem
 from .digits import SoftmaxRegression, digits
+from .network import TwoLayer, network
 from .noise import NOISES, Gaussian, HeavyTailed, LowRank, Minibatch
 from .quadratic import KroneckerQuadratic, LeastSquares, least_squares, log_spectrum, orthogonal, quadratic
 from .ramp import Ramp, best_radius, ramp
@@ -25,6 +26,7 @@ TABLE: dict[str, Callable[..., Problem]] = {
     "star-convex": star_convex,
     "digits-budget": digits_budget,
     "layers": layers,
+    "network": network,
 }
 
 
@@ -75,6 +77,7 @@ __all__ = [
     "Separable",
     "SoftmaxRegression",
     "StarConvex",
+    "TwoLayer",
     "best_radius",
     "digits",
     "layers",
@@ -82,6 +85,7 @@ __all__ = [
     "log_spectrum",
     "make",
     "names",
+    "network",
     "orthogonal",
     "quadratic",
     "ramp",
