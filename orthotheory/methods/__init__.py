@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..names import build, closest
+from .adafactor import Adafactor
 from .adam import Adam
+from .adamp import SGDP, AdamP
 from .adamuon import AdaMuon
+from .amsgrad import AMSGrad
 from .aro import ARO
 from .auon import AuON, HybridAuON
 from .conda import Conda
 from .contract import BlockMethod, Blockwise, Card, Method, lift
+from .diffgrad import DiffGrad
 from .dion import Dion, OrthDion
 from .dion2 import Dion2, NorDion2
 from .drop_muon import DropMuon, start_law
@@ -20,6 +24,7 @@ from .gradient import GradientDescent, HeavyBall, Nesterov
 from .lanton import LANTON
 from .lion import Lion
 from .lion_k import LionK
+from .lookahead import Lookahead
 from .muon import SHAPE_FACTORS, Muon
 from .namo import NAMO, NAMOD
 from .normalized import NormalizedGD, SignDescent, Signum
@@ -27,6 +32,7 @@ from .normuon import NorMuon
 from .polargrad import PolarGrad, ShippedQDWH
 from .root import ROOT
 from .scion import Scion
+from .sophia import Sophia
 from .swan import SWAN
 from .symmetry import SymmetryCompatible
 from .trust_region import DualScaled, TrustRegion
@@ -91,6 +97,15 @@ TABLE: dict[str, Entry] = {
     "symmetry-left-spectral": Entry(SymmetryCompatible, {"map": "left-spectral"}),
     "lion": Entry(Lion),
     "lion-k": Entry(LionK),
+    "amsgrad": Entry(AMSGrad),
+    "amsgrad-paper": Entry(AMSGrad, {"variant": "paper"}),
+    "adamp": Entry(AdamP),
+    "sgdp": Entry(SGDP),
+    "adafactor": Entry(Adafactor),
+    "lookahead": Entry(Lookahead),
+    "lookahead-adam": Entry(Lookahead, {"inner": Adam(), "lr": 1e-3}),
+    "diffgrad": Entry(DiffGrad),
+    "sophia": Entry(Sophia),
 }
 
 
@@ -116,16 +131,21 @@ __all__ = [
     "NAMO",
     "NAMOD",
     "ROOT",
+    "SGDP",
     "SHAPE_FACTORS",
     "SWAN",
     "TABLE",
+    "AMSGrad",
     "AdaMuon",
+    "Adafactor",
     "Adam",
+    "AdamP",
     "AuON",
     "BlockMethod",
     "Blockwise",
     "Card",
     "Conda",
+    "DiffGrad",
     "Dion",
     "Dion2",
     "DropMuon",
@@ -137,6 +157,7 @@ __all__ = [
     "HybridAuON",
     "Lion",
     "LionK",
+    "Lookahead",
     "Method",
     "Muon",
     "Nesterov",
@@ -149,6 +170,7 @@ __all__ = [
     "ShippedQDWH",
     "SignDescent",
     "Signum",
+    "Sophia",
     "SymmetryCompatible",
     "TrustRegion",
     "lift",
