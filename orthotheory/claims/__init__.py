@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..names import closest
-from . import auon, convergence, cost, lion, minimax, orthogonalization, schedules
+from . import auon, convergence, cost, lion, methods_orthogonalized, minimax, orthogonalization, schedules
 from .contract import Claim, Verdict, ledger_row
 
 _CLAIMS = (
@@ -11,6 +11,7 @@ _CLAIMS = (
     *cost.CLAIMS,
     *convergence.CLAIMS,
     *lion.CLAIMS,
+    *methods_orthogonalized.CLAIMS,
     *minimax.CLAIMS,
     *orthogonalization.CLAIMS,
     *schedules.CLAIMS,

@@ -60,7 +60,7 @@ class ROOT(Method):
     Notes
     -----
     The quantile clips a tenth of the entries at every step, outliers or not. The coefficients for 2048 x 2048 are not
-    a map of [0, 1] into a bounded set (claim `root-square-self-map`). Cost: a sort and a polar factor.
+    a map of [0, 1] into a bounded set (claim `root-dimension-robust`). Cost: a sort and a polar factor.
     """
 
     card = Card(

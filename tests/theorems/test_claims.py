@@ -33,6 +33,13 @@ EXPECTED = {
     "aol-scaling-keeps-the-polar-factor": "refuted",
     "root-dimension-robust": "refuted",
     "muon-five-steps-suffice": "refuted",
+    "adamuon-descends": "refuted",
+    "scion-bounded-weights": "refuted",
+    "aro-rotation-raises-dual-norm": "refuted",
+    "orth-dion-orthonormal-update": "holds",
+    "polargrad-two-steps": "refuted",
+    "drop-muon-full-updates": "holds",
+    "lanton-measures-noise": "holds",
 }
 
 
