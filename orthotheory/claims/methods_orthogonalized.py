@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..arrays import Array
-from ..methods import LANTON, Scion, ShippedQDWH, start_law
+from ..methods import LANTON, OrthDion, Scion, ShippedQDWH, start_law
 from ..methods.drop_muon import probabilities
 from ..methods.lanton import layer_rates
 from ..norms import RmsToRms
@@ -51,12 +51,12 @@ def descends(direction: Callable[[Array], Array], size: Size) -> Verdict:
 
 def highest_start() -> float:
     """Return the singular value that Muon's five quintic steps send highest."""
-    s = np.linspace(0.01, 0.99, 200001)
+    s = np.logspace(-4, -0.01, 200001)
     return float(s[np.argmax(MUON_JORDAN.singular_value_map(s))])
 
 
 def stays_bounded(plan, size: Size) -> Verdict:
-    """Judge whether constrained Scion keeps |W| <= radius, on a gradient that stays at the plan's peak."""
+    """Judge whether constrained Scion keeps |W| <= radius, on a constant gradient with a value that the plan sends highest."""
     method = Scion(lr=0.1, radius=2.0, plan=plan)
     u, _, vh = np.linalg.svd(np.random.default_rng(0).standard_normal((8, 8)))
     top = highest_start()  # the rest of the Frobenius norm is spread over the other directions
