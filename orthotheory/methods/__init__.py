@@ -14,11 +14,14 @@ from .aro import ARO
 from .auon import AuON, HybridAuON
 from .conda import Conda
 from .contract import BlockMethod, Blockwise, Card, Method, lift
+from .dct import DCTAdamW, Trion
 from .diffgrad import DiffGrad
 from .dion import Dion, OrthDion
 from .dion2 import Dion2, NorDion2
 from .drop_muon import DropMuon, start_law
 from .fismo import FISMO
+from .frugal import FRUGAL
+from .galore import GaLore
 from .gluon import Gluon
 from .gradient import GradientDescent, HeavyBall, Nesterov
 from .lanton import LANTON
@@ -32,7 +35,10 @@ from .normuon import NorMuon
 from .polargrad import PolarGrad, ShippedQDWH
 from .root import ROOT
 from .scion import Scion
+from .shampoo import Shampoo
+from .soap import SOAP
 from .sophia import Sophia
+from .subspace_descent import OnlineSubspaceDescent
 from .swan import SWAN
 from .symmetry import SymmetryCompatible
 from .trust_region import DualScaled, TrustRegion
@@ -106,6 +112,14 @@ TABLE: dict[str, Entry] = {
     "lookahead-adam": Entry(Lookahead, {"inner": Adam(), "lr": 1e-3}),
     "diffgrad": Entry(DiffGrad),
     "sophia": Entry(Sophia),
+    "shampoo": Entry(Shampoo),
+    "shampoo-square": Entry(Shampoo, {"square": True}, "morwani2024new"),
+    "soap": Entry(SOAP),
+    "galore": Entry(GaLore),
+    "online-subspace-descent": Entry(OnlineSubspaceDescent),
+    "frugal": Entry(FRUGAL),
+    "dct-adamw": Entry(DCTAdamW),
+    "trion": Entry(Trion),
 }
 
 
@@ -127,12 +141,14 @@ def make(name: str, **hyper) -> Method:
 __all__ = [
     "ARO",
     "FISMO",
+    "FRUGAL",
     "LANTON",
     "NAMO",
     "NAMOD",
     "ROOT",
     "SGDP",
     "SHAPE_FACTORS",
+    "SOAP",
     "SWAN",
     "TABLE",
     "AMSGrad",
@@ -145,12 +161,14 @@ __all__ = [
     "Blockwise",
     "Card",
     "Conda",
+    "DCTAdamW",
     "DiffGrad",
     "Dion",
     "Dion2",
     "DropMuon",
     "DualScaled",
     "Entry",
+    "GaLore",
     "Gluon",
     "GradientDescent",
     "HeavyBall",
@@ -164,14 +182,17 @@ __all__ = [
     "NorDion2",
     "NorMuon",
     "NormalizedGD",
+    "OnlineSubspaceDescent",
     "OrthDion",
     "PolarGrad",
     "Scion",
+    "Shampoo",
     "ShippedQDWH",
     "SignDescent",
     "Signum",
     "Sophia",
     "SymmetryCompatible",
+    "Trion",
     "TrustRegion",
     "lift",
     "make",

@@ -72,7 +72,7 @@ class Lookahead(Method):
 
     def update(self, w, grad, state):
         t = state.steps + 1
-        inner = dataclasses.replace(self.inner._broadcast(w), lr=self.lr)
+        inner = dataclasses.replace(self.inner._broadcast(w), lr=self.lr)  # type: ignore[call-arg]
         fast, moved = inner.update(w, grad, state.inner)
         if t % self.period:
             return fast, self.State(state.slow, moved, t)
