@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..names import closest
-from . import auon, convergence, cost, lion, methods_orthogonalized, minimax, orthogonalization, schedules
+from . import auon, convergence, cost, lion, methods_noise, methods_orthogonalized, minimax, orthogonalization, schedules, zoo
 from .contract import Claim, Verdict, ledger_row
 
 _CLAIMS = (
@@ -11,10 +11,12 @@ _CLAIMS = (
     *cost.CLAIMS,
     *convergence.CLAIMS,
     *lion.CLAIMS,
+    *methods_noise.CLAIMS,
     *methods_orthogonalized.CLAIMS,
     *minimax.CLAIMS,
     *orthogonalization.CLAIMS,
     *schedules.CLAIMS,
+    *zoo.CLAIMS,
 )
 TABLE: dict[str, Claim] = {claim.label: claim for claim in _CLAIMS}
 

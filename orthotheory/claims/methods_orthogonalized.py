@@ -56,7 +56,7 @@ def highest_start() -> float:
 
 
 def stays_bounded(plan, size: Size) -> Verdict:
-    """Judge whether constrained Scion keeps |W| <= radius, on a constant gradient with a value that the plan sends highest."""
+    """Judge whether constrained Scion keeps |W| <= radius, on a constant gradient that Muon's steps send highest."""
     method = Scion(lr=0.1, radius=2.0, plan=plan)
     u, _, vh = np.linalg.svd(np.random.default_rng(0).standard_normal((8, 8)))
     top = highest_start()  # the rest of the Frobenius norm is spread over the other directions

@@ -194,8 +194,9 @@ def _worst_gradients(size: Size) -> Iterator[tuple[str, Steps]]:
 
 
 def _uncorrected(case: Steps) -> np.ndarray:
-    times = np.arange(1, len(case.grads) + 1)
-    return namo_scales(case.method, case.grads) / bias_correction(case.method.momentum, case.method.beta2, times)
+    count = len(case.grads)
+    corrections = [bias_correction(case.method.momentum, case.method.beta2, t) for t in range(1, count + 1)]
+    return namo_scales(case.method, case.grads) / corrections
 
 
 namo_scale_bound = Theorem(
