@@ -64,7 +64,7 @@ def draw(data, fig):
         behind = np.array([s.behind for s in found]).T[rows]
         panels.append((title, np.where(np.isfinite(behind), behind, np.nan), np.array([s.tied for s in found]).T[rows]))
     heat_rows(fig, data["methods"][rows], panels, top=TOP, columns=data["tasks"],
-              label="decades behind the best method (dot: not distinguished from it; gray: lost a run)")  # fmt: skip
+              label="decades behind the best method (dot: not distinguished from it; gray: a run lost, or level not reached)")  # fmt: skip
 
 
 def numbers(data):
@@ -128,7 +128,7 @@ FIGURE = Figure(
         r"same for all methods. Color: mean distance to the best method of the column in decades; a dot marks those whose "
         r"paired difference to it is not distinguished from zero. Rows are sorted by the mean of the left map."
     ),
-    shows=("polargrad-beats-muon-least-squares", "muon-wins-spectral-error"),
+    shows=("polargrad-ahead-on-least-squares", "namo-ahead-of-muon-and-adam", "auon-comparable-to-adam"),
     data=data,
     draw=draw,
     numbers=numbers,

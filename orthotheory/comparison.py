@@ -95,7 +95,7 @@ class Protocol:
         """Return the first grid, as the j of the rates 10^(j / per_decade)."""
         return list(range(self.lowest * self.per_decade, self.highest * self.per_decade + 1))
 
-    def rate(self, j: int | np.ndarray) -> Any:
+    def rate(self, j: Any) -> Any:
         """Return the learning rates of grid points."""
         return 10.0 ** (np.asarray(j) / self.per_decade)
 
@@ -140,8 +140,8 @@ class Outcome:
     failed: dict[str, str]
 
 
-def participant(name: str, lr: Any) -> Method:
-    """Return the method of a name as the protocol runs it.
+def participant(name: str, lr: Any, **hyper: Any) -> Method:
+    """Return the method of a name as the protocol runs it; other hyper-parameters only where a claim is about them.
 
     Raises NotComparable for one without a learning rate, or that cannot be built from it alone.
     """
@@ -149,7 +149,7 @@ def participant(name: str, lr: Any) -> Method:
     fields = {field.name for field in dataclasses.fields(entry.method)}
     if "lr" not in fields:
         raise NotComparable(f"{name} has no learning rate.")
-    hyper = {"lr": lr} | ({"weight_decay": 0.0} if "weight_decay" in fields else {})
+    hyper = {"lr": lr, **({"weight_decay": 0.0} if "weight_decay" in fields else {}), **hyper}
     try:
         return methods.make(name, **hyper)
     except (TypeError, ValueError) as error:
@@ -168,13 +168,13 @@ def participants(names: Iterable[str] | None = None) -> tuple[list[str], dict[st
     return taking_part, left_out
 
 
-def compare(name: str, task: Task, protocol: Protocol = PAPER) -> Outcome:
+def compare(name: str, task: Task, protocol: Protocol = PAPER, **hyper: Any) -> Outcome:
     """Tune a method on a problem and report it on fresh seeds, by the rules of this module."""
     tuning = range(protocol.tuning_seeds)
     measured: dict[int, _Measured] = {}
     new = protocol.grid()
     for extension in range(protocol.extensions + 1):
-        measured |= dict(zip(new, _measure(name, task, protocol.rate(new), tuning), strict=True))
+        measured |= dict(zip(new, _measure(name, hyper, task, protocol.rate(new), tuning), strict=True))
         grid = sorted(measured)
         best = {rule: _best(measured, rule) for rule in RULES}
         below, above = grid[0] in best.values(), grid[-1] in best.values()
@@ -186,7 +186,7 @@ def compare(name: str, task: Task, protocol: Protocol = PAPER) -> Outcome:
     fresh = range(protocol.tuning_seeds, protocol.tuning_seeds + protocol.seeds)
     # Both rules always run, so that the batch, and with it the noise of each seed, is the same for every method.
     picks = [best["budget"] if best[rule] is None else best[rule] for rule in RULES]
-    reported = dict(zip(RULES, _measure(name, task, protocol.rate(picks), fresh), strict=True))
+    reported = dict(zip(RULES, _measure(name, hyper, task, protocol.rate(picks), fresh), strict=True))
     if best["level"] is None:
         reported["level"] = _Measured.lost(protocol.seeds, "no rate reached the level")
     return Outcome(
@@ -337,19 +337,19 @@ def _best(measured: Mapping[int, _Measured], rule: str) -> int | None:
     return j if np.isfinite(soonest[j]) else None
 
 
-def _measure(name: str, task: Task, rates: np.ndarray, seeds: range) -> list[_Measured]:
-    """Run all rates and seeds as one batch; where that raises, each rate alone, so that one loses nothing to another."""
+def _measure(name: str, hyper: Mapping[str, Any], task: Task, rates: np.ndarray, seeds: range) -> list[_Measured]:
+    """Run all rates and seeds as one batch; where that raises, each rate alone: one loses nothing to another."""
     if not len(rates):
         return []
     problem = _problem(task)
     try:
         trace = run(
-            problem, participant(name, rates[:, None]), task.steps, record={"loss": _loss}, every=task.every,
+            problem, participant(name, rates[:, None], **hyper), task.steps, record={"loss": _loss}, every=task.every,
             batch=(len(rates), len(seeds)), seed=seeds.start, start=starts(problem, task.error, seeds),
         )  # fmt: skip
     except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
         if len(rates) > 1:
-            return [m for i in range(len(rates)) for m in _measure(name, task, rates[i : i + 1], seeds)]
+            return [m for i in range(len(rates)) for m in _measure(name, hyper, task, rates[i : i + 1], seeds)]
         return [_Measured.lost(len(seeds), f"{type(error).__name__}: {error}")]
     final, steps, reasons = judge(trace, task.level)
     return [_Measured(final[i], steps[i], tuple(reasons[i])) for i in range(len(rates))]
