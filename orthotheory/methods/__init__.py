@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..names import build, closest
+from .adadagrad import AdAdaGrad
 from .adafactor import Adafactor
 from .adam import Adam
 from .adamp import SGDP, AdamP
 from .adamuon import AdaMuon
+from .adaprelora import AdaPreLoRA
+from .adaptive_memory import AdaptiveMemory
 from .amsgrad import AMSGrad
 from .aro import ARO
 from .auon import AuON, HybridAuON
@@ -28,17 +31,22 @@ from .lanton import LANTON
 from .lion import Lion
 from .lion_k import LionK
 from .lookahead import Lookahead
+from .mfac import MFAC
+from .mkor import MKOR
 from .muon import SHAPE_FACTORS, Muon
 from .namo import NAMO, NAMOD
 from .normalized import NormalizedGD, SignDescent, Signum
 from .normuon import NorMuon
 from .polargrad import PolarGrad, ShippedQDWH
+from .psgd import PSGD
+from .random_scaling import RandomScaling
 from .root import ROOT
 from .scion import Scion
 from .shampoo import Shampoo
 from .soap import SOAP
 from .sophia import Sophia
 from .subspace_descent import OnlineSubspaceDescent
+from .sven import Sven
 from .swan import SWAN
 from .symmetry import SymmetryCompatible
 from .trust_region import DualScaled, TrustRegion
@@ -120,12 +128,25 @@ TABLE: dict[str, Entry] = {
     "frugal": Entry(FRUGAL),
     "dct-adamw": Entry(DCTAdamW),
     "trion": Entry(Trion),
+    "psgd": Entry(PSGD),
+    "psgd-triangular": Entry(PSGD, {"geometry": "triangular"}),
+    "psgd-low-rank": Entry(PSGD, {"geometry": "low-rank"}),
+    "mkor": Entry(MKOR),
+    "m-fac": Entry(MFAC),
+    "adadagrad": Entry(AdAdaGrad),
+    "adadagrad-coordinates": Entry(AdAdaGrad, {"coordinates": True}),
+    "random-scaling": Entry(RandomScaling),
+    "adaptive-memory": Entry(AdaptiveMemory),
+    "adaprelora": Entry(AdaPreLoRA),
 }
 
+# A gradient does not determine their steps: each takes a function of the weights among its hyper-parameters.
+NEEDS_MORE: dict[str, Entry] = {"sven": Entry(Sven)}
 
-def names() -> list[str]:
-    """Return the names that `make` knows."""
-    return list(TABLE)
+
+def names(*, more: bool = False) -> list[str]:
+    """Return the names that `make` knows; with `more` also of methods that a gradient does not suffice."""
+    return [*TABLE, *NEEDS_MORE] if more else list(TABLE)
 
 
 def make(name: str, **hyper) -> Method:
@@ -134,7 +155,7 @@ def make(name: str, **hyper) -> Method:
     >>> make("muon-torch").lr, make("gd", lr=0.5).lr
     (0.001, 0.5)
     """
-    entry = closest(name, TABLE, "method")
+    entry = closest(name, {**TABLE, **NEEDS_MORE}, "method")
     return build(entry.method, {**entry.preset, **hyper}, name)
 
 
@@ -143,8 +164,12 @@ __all__ = [
     "FISMO",
     "FRUGAL",
     "LANTON",
+    "MFAC",
+    "MKOR",
     "NAMO",
     "NAMOD",
+    "NEEDS_MORE",
+    "PSGD",
     "ROOT",
     "SGDP",
     "SHAPE_FACTORS",
@@ -152,10 +177,13 @@ __all__ = [
     "SWAN",
     "TABLE",
     "AMSGrad",
+    "AdAdaGrad",
     "AdaMuon",
+    "AdaPreLoRA",
     "Adafactor",
     "Adam",
     "AdamP",
+    "AdaptiveMemory",
     "AuON",
     "BlockMethod",
     "Blockwise",
@@ -185,12 +213,14 @@ __all__ = [
     "OnlineSubspaceDescent",
     "OrthDion",
     "PolarGrad",
+    "RandomScaling",
     "Scion",
     "Shampoo",
     "ShippedQDWH",
     "SignDescent",
     "Signum",
     "Sophia",
+    "Sven",
     "SymmetryCompatible",
     "Trion",
     "TrustRegion",
