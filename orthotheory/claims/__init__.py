@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from ..names import closest
-from . import auon, convergence, cost, lion, methods_noise, methods_orthogonalized, minimax, orthogonalization, schedules, zoo
+from . import (
+    auon,
+    convergence,
+    cost,
+    lion,
+    methods_noise,
+    methods_orthogonalized,
+    minimax,
+    orthogonalization,
+    schedules,
+    zoo,
+)
 from .contract import Claim, Verdict, ledger_row
 
 _CLAIMS = (
