@@ -23,5 +23,5 @@ def test_the_notebook_has_the_cells_of_its_script_and_no_outputs(script):
     assert not any(c.get("outputs") or c.get("execution_count") for c in code)
 
 
-def test_there_are_notebooks_for_norms_descent_and_lion_k():
-    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "05"]
+def test_there_are_notebooks_for_norms_descent_the_zoo_and_lion_k():
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "04", "05"]
