@@ -72,7 +72,7 @@ def is_lmo_of_momentum(momentum: float, size: Size) -> Verdict:
 
 
 def converges_at_constant_rate(method: Method, size: Size) -> Verdict:
-    """Judge whether the gap on exact gradients keeps falling at a constant lr, by a decade in late steps; a floor is 1."""
+    """Judge whether late gaps on exact gradients keep falling at a constant lr, by a decade; a floor has ratio 1."""
     worst, last = 0.0, 0.0
     for seed in range(1 if size == "smoke" else 10):
         problem = quadratic(rows=6, columns=6, left_condition=10.0, alignment="generic", seed=seed)
