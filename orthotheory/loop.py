@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array, array_namespace, check_number, frobenius, inner, to_host
-from .methods import Method
+from .methods import Method, lift
 from .names import closest
-from .norms import Nuclear, Spectral
+from .norms import Norm, Nuclear, ProductMax, Spectral
 from .problems import Problem
 from .storage import digest, plain, read_table, write_table
 
 
 class Moment(NamedTuple):
-    """What a recorder sees: before step k, with the step that follows (None after the last)."""
+    """What a recorder sees: before step k, with the step that follows (None after the last).
+
+    On a problem of several matrices `w`, `grad` and `step` are tuples.
+    """
 
     problem: Problem
     method: Method
@@ -37,6 +41,32 @@ def _gap(t: Moment) -> Array:
     return t.problem.value(t.w) - t.problem.optimal_value
 
 
+def _blocks(x: Array) -> tuple[Array, ...]:
+    return x if isinstance(x, tuple) else (x,)
+
+
+def _minus(x: Array, y: Array) -> Array:
+    return tuple(a - b for a, b in zip(x, y, strict=True)) if isinstance(x, tuple) else x - y
+
+
+def _frobenius(x: Array) -> Array:
+    if not isinstance(x, tuple):
+        return frobenius(x)
+    return array_namespace(*x).sqrt(sum(frobenius(b) ** 2 for b in x))
+
+
+def _largest_spectral(x: Array) -> Array:
+    values = [Spectral().value(b) for b in _blocks(x)]
+    return functools.reduce(array_namespace(*values).maximum, values)
+
+
+def _flat(x: Array) -> Array:
+    if not isinstance(x, tuple):
+        return x
+    xp = array_namespace(*x)
+    return xp.concat([xp.reshape(b, (*b.shape[:-2], b.shape[-2] * b.shape[-1])) for b in x], axis=-1)
+
+
 def _step_curvature(t: Moment) -> Array:
     return t.problem.curvature(t.step)  # type: ignore[attr-defined]
 
@@ -49,20 +79,25 @@ def _stationarity(t: Moment) -> Array:
     return frobenius(MGDA()(flat)[..., None])
 
 
+def _norm(t: Moment):
+    norm = t.method.norm
+    return ProductMax((norm,) * len(t.w)) if isinstance(t.w, tuple) and isinstance(norm, Norm) else norm
+
+
 RECORDERS: dict[str, Recorder] = {
     "value": lambda t: t.problem.value(t.w),
     "gap": _gap,
-    "distance": lambda t: frobenius(t.w - t.problem.optimum),
-    "gradient_norm": lambda t: t.method.norm.dual(t.grad),
-    "gradient_frobenius": lambda t: frobenius(t.grad),
-    "gradient_nuclear": lambda t: Nuclear().value(t.grad),
-    "gradient_inner": lambda t: inner(t.grad, t.w),
-    "weight_norm": lambda t: t.method.norm.value(t.w),
-    "weight_spectral": lambda t: Spectral().value(t.w),
-    "step_norm": lambda t: t.method.norm.value(t.step),
+    "distance": lambda t: _frobenius(_minus(t.w, t.problem.optimum)),
+    "gradient_norm": lambda t: _norm(t).dual(t.grad),
+    "gradient_frobenius": lambda t: _frobenius(t.grad),
+    "gradient_nuclear": lambda t: sum(Nuclear().value(g) for g in _blocks(t.grad)),
+    "gradient_inner": lambda t: sum(inner(g, w) for g, w in zip(_blocks(t.grad), _blocks(t.w), strict=True)),
+    "weight_norm": lambda t: _norm(t).value(t.w),
+    "weight_spectral": lambda t: _largest_spectral(t.w),
+    "step_norm": lambda t: _norm(t).value(t.step),
     "step_curvature": _step_curvature,
     "accuracy": lambda t: t.problem.accuracy(t.w),  # type: ignore[attr-defined]
-    "iterate": lambda t: t.w,
+    "iterate": lambda t: _flat(t.w),  # of a tuple: all entries in a row
     "values": lambda t: t.problem.values(t.w),  # type: ignore[attr-defined]
     "pareto_distance": lambda t: t.problem.pareto_distance(t.w),  # type: ignore[attr-defined]
     "stationarity": _stationarity,
@@ -160,7 +195,7 @@ def run(
         Batch axes in front of the weights; by default the joint shape of array hyper-parameters.
     seed : int
         Seed of the gradient noise.
-    start : array (..., m, n), optional
+    start : array (..., m, n) or tuple of arrays, optional
         First weights instead of `problem.start`.
     target : float, optional
         Stop once the gap of every run is at most this.
@@ -169,6 +204,7 @@ def run(
 
     Notes
     -----
+    On a problem whose start is a tuple of matrices a method of one matrix acts on each block (`methods.lift`).
     A non-finite number ends a run, says at which step and in which quantity, and keeps what was recorded; in
     a batch the other runs go on. An interrupt (Ctrl-C) likewise returns what there is.
 
@@ -180,9 +216,11 @@ def run(
     check_number(steps, "steps", low=0)
     check_number(every, "every", low=1)
     recorders = record if isinstance(record, Mapping) else {n: closest(n, RECORDERS, "record") for n in record}
+    first = problem.start if start is None else start
+    if isinstance(first, tuple):
+        method = lift(method, len(first))
+    w, batch = _first_weights(method, first, batch)
     oracle, noisy_oracle = _oracles(problem, method)
-    w, batch = _first_weights(problem, method, start, batch)
-    xp = array_namespace(w)
     rng = np.random.Generator(np.random.Philox(seed))
     state = method.init(w)
     setup = {"steps": steps, "every": every, "seed": seed, "batch": batch, "target": target}
@@ -194,20 +232,22 @@ def run(
     bar = _bar(steps, type(method).__name__, progress)
     try:
         for k in range(steps + 1):
-            grad = oracle(w)
+            # a noisy run meets the exact gradient, which may be dear, only where something is recorded
+            exact = problem.noise is None or k % every == 0 or k == steps or target is not None
+            grad = oracle(w) if exact else noisy_oracle(w, rng)
             for quantity, x in (("weights", w), ("gradient", grad)):
-                bad = ~to_host(xp.all(xp.isfinite(x), axis=tuple(range(len(batch), x.ndim))))
+                bad = _non_finite(x, len(batch))
                 non_finite_at = np.where(bad & (non_finite_at < 0), k, non_finite_at)
                 if bad.any() and (non_finite_at >= 0).all():
                     stopped_by = f"non-finite {quantity} at step {k}"
                     return _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, setup)
             following = None
             if k < steps:
-                noisy = grad if problem.noise is None else noisy_oracle(w, rng)
+                noisy = noisy_oracle(w, rng) if exact and problem.noise is not None else grad
                 following, next_state = method.step(w, noisy, state)
             reached = target is not None and bool(np.all(to_host(problem.value(w) - problem.optimal_value) <= target))
             if k % every == 0 or k == steps or reached:
-                moment = Moment(problem, method, w, grad, None if following is None else following - w)
+                moment = Moment(problem, method, w, grad, None if following is None else _minus(following, w))
                 for name, recorder in recorders.items():
                     missing = moment.step is None and name in NEEDS_STEP
                     kept[name].append(np.full(batch, np.nan) if missing else to_host(recorder(moment)))
@@ -250,13 +290,22 @@ def _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, setup) -
     )
 
 
-def _first_weights(problem, method, start, batch):
-    w = problem.start if start is None else start
+def _non_finite(x, batch_axes: int) -> np.ndarray:
+    def finite(b):
+        xp = array_namespace(b)
+        return to_host(xp.all(xp.isfinite(b), axis=tuple(range(batch_axes, b.ndim))))
+
+    return ~functools.reduce(np.logical_and, map(finite, _blocks(x)))
+
+
+def _first_weights(method, w, batch):
     if batch is None:
-        shapes = [v.shape for v in method.config().values() if hasattr(v, "shape")]
-        batch = np.broadcast_shapes(*shapes, w.shape[:-2])
-    xp = array_namespace(w)
-    return xp.broadcast_to(w, (*batch, *w.shape[-2:])) + xp.zeros_like(w), tuple(batch)
+        batch = np.broadcast_shapes(*method.batch_shapes(), *(b.shape[:-2] for b in _blocks(w)))
+    whole = tuple(
+        array_namespace(b).broadcast_to(b, (*batch, *b.shape[-2:])) + array_namespace(b).zeros_like(b)
+        for b in _blocks(w)
+    )
+    return (whole if isinstance(w, tuple) else whole[0]), tuple(batch)
 
 
 class _Silent:

@@ -111,6 +111,9 @@ def load_figures(root: Path) -> dict[str, tuple[Figure, Path]]:
         if not isinstance(getattr(module, "FIGURE", None), Figure):
             raise ReproduceError(f"{path} must define FIGURE, an orthotheory.plotting.Figure.")
         found[module.FIGURE.name] = (module.FIGURE, path)
+    for name, (figure, path) in found.items():
+        if figure.data_name not in found or isinstance(found[figure.data_name][0].data, str):
+            raise ReproduceError(f"{path}: {name} draws the data of {figure.data_name!r}, which has none of its own.")
     return found
 
 
@@ -139,7 +142,8 @@ def reproduce(
     writable_folder(layout.results)
     manifest = _Manifest(layout)
     report = Report()
-    experiments = [t for t in _experiments(layout) if only is None or t.name.removeprefix("data ") in only]
+    needed = None if only is None else {load_figures(root)[name][0].data_name for name in only}
+    experiments = [t for t in _experiments(layout) if needed is None or t.name.removeprefix("data ") in needed]
     _run(experiments, manifest, report, jobs=jobs, force=force, say=say, progress=progress)
     drawings = [t for t in _drawings(layout, manifest) if only is None or t.name.removeprefix("figure ") in only]
     _run(drawings, manifest, report, jobs=1, force=force, say=say, progress=progress)
@@ -243,15 +247,17 @@ def _experiments(layout: Layout) -> Iterator[Task]:
         for label in names:
             path = layout.results / kind / f"{label}.json"
             yield Task(f"{kind[:-1]} {label}", science, (path,), _LedgerAction(kind, label, layout.size, path))
-    for name, (_, source) in load_figures(layout.root).items():
+    for name, (figure, source) in load_figures(layout.root).items():
+        if isinstance(figure.data, str):
+            continue
         path = layout.results / "data" / f"{name}.npz"
         mark = _fingerprint(layout, [*_sources(science_only=True), source])
         yield Task(f"data {name}", mark, (path,), _DataAction(layout.root, name, layout.size, path))
 
 
 def _drawings(layout: Layout, manifest: _Manifest) -> Iterator[Task]:
-    for name, (_, source) in load_figures(layout.root).items():
-        stored = layout.results / "data" / f"{name}.npz"
+    for name, (figure, source) in load_figures(layout.root).items():
+        stored = _stored(layout, figure)
         if not stored.is_file():
             continue
         mark = _fingerprint(layout, [*_package("plotting"), source, stored])
@@ -262,7 +268,7 @@ def _drawings(layout: Layout, manifest: _Manifest) -> Iterator[Task]:
 def _texts(layout: Layout, manifest: _Manifest) -> list[Task]:
     from .typeset import FILES, typeset
 
-    stored = [layout.results / "data" / f"{name}.npz" for name in load_figures(layout.root)]
+    stored = sorted({_stored(layout, figure) for figure, _ in load_figures(layout.root).values()})
     sources = [source for _, source in load_figures(layout.root).values()]
     inputs = [*_sources(science_only=True), *_package("typeset"), *sources, *stored]
     benchmarks = layout.root / "benchmarks" / "results" / "orthogonalization.json"
@@ -270,13 +276,19 @@ def _texts(layout: Layout, manifest: _Manifest) -> list[Task]:
 
     def write() -> None:
         figures = {
-            name: (figure, read_data(layout.results / "data" / f"{name}.npz"))
+            name: (figure, read_data(_stored(layout, figure)))
             for name, (figure, _) in load_figures(layout.root).items()
         }
         rows = {kind: ledger(layout.root, layout.size, kind) for kind in ("theorems", "claims")}
         typeset(writable_folder(layout.generated), rows["theorems"], rows["claims"], figures, benchmarks)
 
-    return [Task("tables and numbers", _fingerprint(layout, inputs), tuple(layout.generated / f for f in FILES), write)]
+    tables = [f"{name}.tex" for name, (figure, _) in load_figures(layout.root).items() if figure.table]
+    outputs = tuple(layout.generated / f for f in (*FILES, *tables))
+    return [Task("tables and numbers", _fingerprint(layout, inputs), outputs, write)]
+
+
+def _stored(layout: Layout, figure: Figure) -> Path:
+    return layout.results / "data" / f"{figure.data_name}.npz"
 
 
 def _paper(layout: Layout) -> Task:
@@ -314,6 +326,8 @@ class _DataAction:
 
     def __call__(self) -> None:
         figure, _ = load_figures(self.root)[self.name]
+        if isinstance(figure.data, str):
+            raise ReproduceError(f"{self.name} draws the data of {figure.data}.")
         with _one_blas_thread():
             data = {key: np.asarray(value) for key, value in figure.data(self.size).items()}
         buffer = io.BytesIO()

@@ -10,6 +10,8 @@ from . import (
     cost,
     lion,
     merging,
+    methods_noise,
+    methods_orthogonalized,
     minimax,
     orthogonalization,
     parametrizations,
@@ -17,12 +19,13 @@ from . import (
     schedules,
     sequences,
     surgery,
+    zoo,
 )  # fmt: skip
 from .contract import Claim, Verdict, ledger_row
 
 _MODULES = (
-    auon, cost, convergence, lion, minimax, orthogonalization, schedules, parametrizations, surgery, continual, retain,
-    sequences, merging,
+    auon, cost, convergence, lion, minimax, orthogonalization, schedules, parametrizations, methods_orthogonalized,
+    methods_noise, zoo, surgery, continual, retain, sequences, merging,
 )  # fmt: skip
 TABLE: dict[str, Claim] = {claim.label: claim for module in _MODULES for claim in module.CLAIMS}
 

@@ -7,37 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..counting import CountingArray, count_operations
 from ..methods.auon import auon_direction
 from ..polar import MUON_QUINTIC
 from ..theory import fit_exponent
 from ..theory.contract import Size
 from .contract import Claim, Verdict
-
-
-class CountingArray(np.ndarray):
-    """A NumPy array that counts the arithmetic done on it: 2 m n k for a product, one per entry otherwise."""
-
-    operations = 0.0
-
-    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
-        plain = [np.asarray(x) if isinstance(x, CountingArray) else x for x in inputs]
-        if out is not None:
-            options["out"] = tuple(np.asarray(x) if isinstance(x, CountingArray) else x for x in out)
-        result = getattr(ufunc, method)(*plain, **options)
-        if ufunc is np.matmul:
-            CountingArray.operations += 2.0 * np.size(result) * np.shape(plain[0])[-1]
-        elif method == "reduce":
-            CountingArray.operations += float(np.size(plain[0]))
-        else:
-            CountingArray.operations += float(np.size(result))
-        return result.view(CountingArray) if isinstance(result, np.ndarray) else result
-
-
-def count_operations(function: Callable, x: np.ndarray) -> float:
-    """Return the operations of one call."""
-    CountingArray.operations = 0.0
-    function(x.view(CountingArray))
-    return CountingArray.operations
 
 
 def quadratic_in_the_side(function: Callable, size: Size) -> Verdict:
@@ -59,6 +34,8 @@ def quadratic_in_the_side(function: Callable, size: Size) -> Verdict:
         },
     )
 
+
+__all__ = ["CLAIMS", "CountingArray", "count_operations", "quadratic_in_the_side"]
 
 CLAIMS = (
     Claim(

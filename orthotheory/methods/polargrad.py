@@ -6,10 +6,46 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from .. import norms
-from ..arrays import Array, Scalar, inner
+from ..arrays import Array, Scalar, array_namespace, check_number, inner, magnitude
 from ..names import closest
 from ..polar import AnyPlan, check_plan, polar_factor
-from .contract import Card, Method, decay, ema, zeros_like
+from ..polar.qdwh import qdwh_steps
+from ..polar.zolotarev import newton_schulz_polish
+from .contract import Card, Method, decay, ema, ratio, zeros_like
+
+SHIPPED_LOW = 2.0**-52  # where the authors' QDWH starts its lower bound
+MOST_STEPS = len(qdwh_steps(SHIPPED_LOW))
+
+
+@dataclass(frozen=True)
+class ShippedQDWH:
+    """QDWH as the authors ship it: a fixed number of steps from the bound 2^-52, then one Newton-Schulz step.
+
+        X = G / sqrt(|G|_1 |G|_inf)
+        X <- X (a I + b X^T X) (I + c X^T X)^-1  `steps` times,   then X <- (3 X - X X^T X) / 2
+
+    Two steps, their default, leave singular values between about 0.1 and 1.0; six are the polar factor to rounding.
+    As a plan: `PolarGrad(plan=ShippedQDWH())`, or `methods.make("polargrad-shipped")`.
+    """
+
+    steps: int = 2
+
+    def __post_init__(self):
+        check_number(self.steps, "ShippedQDWH.steps", low=1, high=MOST_STEPS)
+
+    def apply(self, g: Array) -> Array:
+        """Orthogonalize each matrix; zero stays zero, a non-finite one gives NaN."""
+        xp = array_namespace(g)
+        size = magnitude(g)
+        x = size.normalize(g)
+        bound = [xp.max(xp.sum(xp.abs(x), axis=axis, keepdims=True), axis=(-2, -1), keepdims=True) for axis in (-2, -1)]
+        x = ratio(x, xp.sqrt(bound[0] * bound[1]))
+        wide = x.shape[-2] < x.shape[-1]
+        x = x.mT if wide else x
+        for step in qdwh_steps(SHIPPED_LOW)[: self.steps]:
+            x = step.apply(x)
+        x = newton_schulz_polish(x)
+        return (x.mT if wide else x) + size.nan()
 
 
 @dataclass(frozen=True)
@@ -38,7 +74,7 @@ class PolarGrad(Method):
         "sharp operator, spectral norm",
         "exact",
         "The authors' code orthogonalizes by QDWH with 2 inner steps, which is far from the polar factor (singular "
-        "values 0.1 to 1.0); here the plan is exact unless another is given.",
+        "values 0.1 to 1.0): plan=ShippedQDWH(). Here the plan is exact unless another is given.",
     )
     norm = norms.Spectral()
 

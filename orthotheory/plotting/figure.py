@@ -29,8 +29,9 @@ class Figure:
         LaTeX; what a reader sees. `\\result{label}{key}` prints a number that a claim measured.
     shows : tuple of str
         Labels of the theorems and claims that it shows.
-    data : function of a size
-        Computes host arrays by name; they are stored and read without executing anything.
+    data : function of a size, or str
+        Computes host arrays by name; they are stored and read without executing anything. The name of another
+        figure instead draws the data of that one.
     draw : function (data, fig)
         Draws on a Matplotlib figure; computes nothing.
     size : (float, float)
@@ -38,15 +39,23 @@ class Figure:
     numbers : function of the data
         Named numbers for the caption and the text, printed by `\\result{name}{key}` to three digits, or as they are if
         they come as strings.
+    table : function of the data, optional
+        Returns LaTeX that is written to generated/<name>.tex.
     """
 
     name: str
     caption: str
     shows: tuple[str, ...]
-    data: Callable[[Size], Data]
+    data: Callable[[Size], Data] | str
     draw: Callable[[Data, object], None]
     size: tuple[float, float] = (6.5, 2.6)
     numbers: Callable[[Data], Mapping[str, float | str]] = lambda data: {}
+    table: Callable[[Data], str] | None = None
+
+    @property
+    def data_name(self) -> str:
+        """The figure whose data this one draws."""
+        return self.data if isinstance(self.data, str) else self.name
 
 
 def render(figure: Figure, data: Data, folder: Path) -> list[Path]:

@@ -12,9 +12,11 @@ from .contract import Constant, Problem
 from .digits import SoftmaxRegression, digits
 from .multi_objective import Fonseca, MultiObjective, Quadratics, Squares, fonseca, pareto_quadratics, squares
 from .multi_tasks import LayerTasks, RetainAndForget, layer_tasks, retain_and_forget
+from .network import TwoLayer, network
 from .noise import NOISES, Gaussian, HeavyTailed, LowRank, Minibatch
 from .quadratic import KroneckerQuadratic, LeastSquares, least_squares, log_spectrum, orthogonal, quadratic
 from .ramp import Ramp, best_radius, ramp
+from .separable import Separable, layers
 
 TABLE: dict[str, Callable[..., Problem]] = {
     "quadratic": quadratic,
@@ -30,6 +32,8 @@ TABLE: dict[str, Callable[..., Problem]] = {
     "fonseca": fonseca,
     "layer-tasks": layer_tasks,
     "retain-forget": retain_and_forget,
+    "layers": layers,
+    "network": network,
 }
 
 
@@ -82,17 +86,21 @@ __all__ = [
     "Quadratics",
     "Ramp",
     "RetainAndForget",
+    "Separable",
     "SoftmaxRegression",
     "Squares",
     "StarConvex",
+    "TwoLayer",
     "best_radius",
     "digits",
     "fonseca",
     "layer_tasks",
+    "layers",
     "least_squares",
     "log_spectrum",
     "make",
     "names",
+    "network",
     "orthogonal",
     "pareto_quadratics",
     "quadratic",

@@ -10,6 +10,7 @@ from ..arrays import Array, Backend, array_namespace, backend, backend_of, check
 from ..norms import Norm
 from .contract import Constant, Dtype, Problem
 from .curvature import Form, smoothness, strong_convexity
+from .noise import take_rows
 
 
 class SoftmaxRegression(Problem):
@@ -54,10 +55,8 @@ class SoftmaxRegression(Problem):
         return self._grad(w, self.inputs, self._targets)
 
     def sample_grad(self, w: Array, rows: np.ndarray) -> Array:
-        """Return the gradient of the mean over the given rows."""
-        where = backend_of(w)
-        index = where.asarray(rows)
-        return self._grad(w, where.xp.take(self.inputs, index, axis=0), where.xp.take(self._targets, index, axis=0))
+        """Return the gradient of the mean over the given rows, shape (size) or (batch, size)."""
+        return self._grad(w, take_rows(self.inputs, rows), take_rows(self._targets, rows))
 
     def accuracy(self, w: Array) -> Array:
         """Return the share of samples whose largest logit is the right one, shape (batch)."""
@@ -83,30 +82,39 @@ class SoftmaxRegression(Problem):
         return Constant(strong_convexity(norm, floor).value, "lower", "the regularization alone")
 
     def _grad(self, w, x, targets):
-        xp = array_namespace(w)
-        logits = x @ w
-        exponentials = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
-        residual = exponentials / xp.sum(exponentials, axis=-1, keepdims=True) - targets
-        return x.mT @ residual / x.shape[0] + self.regularization * w
+        return x.mT @ softmax_residual(x @ w, targets) / x.shape[-2] + self.regularization * w
+
+
+def softmax_residual(logits: Array, targets: Array) -> Array:
+    """Return softmax(logits) - targets, the gradient of the cross-entropy with respect to the logits."""
+    xp = array_namespace(logits)
+    exponentials = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
+    return exponentials / xp.sum(exponentials, axis=-1, keepdims=True) - targets
 
 
 def digits(
-    *, regularization: float = 1e-3, dtype: Dtype = "float64", noise=None, device: str | Backend | None = None
-) -> SoftmaxRegression:
-    """Build softmax regression on the digits data [alpaydin1998optical], pixels scaled to [0, 1], no intercept."""
-    pixels, labels = _digits_data()
+    *, regularization: float = 1e-3, samples: int = 1797, dtype: Dtype = "float64", noise=None,
+    device: str | Backend | None = None,
+) -> SoftmaxRegression:  # fmt: skip
+    """Build softmax regression on the digits data [alpaydin1998optical], pixels scaled to [0, 1], no intercept.
+
+    `samples` keeps only the first so many images.
+    """
+    pixels, labels = digits_data(samples)
     inputs = backend(device).asarray(pixels, dtype=dtype)
     return SoftmaxRegression(inputs, labels, classes=10, regularization=regularization, noise=noise)
 
 
 @functools.cache
-def _digits_data() -> tuple[np.ndarray, np.ndarray]:
+def digits_data(samples: int = 1797) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels scaled to [0, 1], (samples, 64), and the labels of the first images."""
+    check_number(samples, "samples", low=1, high=1797)
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ImportError("The digits problem needs scikit-learn: pip install 'orthotheory[lab]'.") from error
     data = load_digits()
-    return data.data / 16.0, data.target
+    return data.data[:samples] / 16.0, data.target[:samples]
 
 
 def newton_softmax(

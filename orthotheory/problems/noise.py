@@ -70,21 +70,34 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Minibatch:
-    """Replace the gradient by that of `size` samples drawn uniformly with replacement; needs samples."""
+    """Replace the gradient by that of `size` samples drawn uniformly with replacement; needs samples.
+
+    `independent` draws other samples for each run of a batch, where otherwise one minibatch serves them all.
+    """
 
     size: int = 32
+    independent: bool = False
 
     def __post_init__(self) -> None:
         check_number(self.size, "size", low=1)
 
     def __call__(self, problem: Problem, w: Array, rng: np.random.Generator) -> Array:
-        """Return the gradient on a minibatch, the same one for the whole batch of runs."""
+        """Return the gradient on a minibatch."""
         if not hasattr(problem, "sample_grad"):
             raise TypeError(
                 f"Minibatch noise needs a problem that is a mean over samples (least-squares, digits); "
                 f"got {type(problem).__name__}. Use Gaussian, HeavyTailed or LowRank."
             )
-        return problem.sample_grad(w, rng.integers(problem.samples, size=self.size))  # type: ignore[attr-defined]
+        batch = (w[0] if isinstance(w, tuple) else w).shape[:-2] if self.independent else ()
+        rows = rng.integers(problem.samples, size=(*batch, self.size))  # type: ignore[attr-defined]
+        return problem.sample_grad(w, rows)  # type: ignore[attr-defined]
+
+
+def take_rows(x: Array, rows: np.ndarray) -> Array:
+    """Return the rows of an array (N, m), shape (*rows.shape, m)."""
+    where = backend_of(x)
+    taken = where.xp.take(x, where.asarray(rows.ravel()), axis=0)
+    return where.xp.reshape(taken, (*rows.shape, *x.shape[1:]))
 
 
 NOISES = {"gaussian": Gaussian, "heavy-tailed": HeavyTailed, "low-rank": LowRank, "minibatch": Minibatch}

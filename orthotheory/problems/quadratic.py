@@ -12,6 +12,7 @@ from ..names import closest
 from ..norms import Norm
 from .contract import Constant, Dtype, Problem
 from .curvature import Form, smoothness, strong_convexity
+from .noise import take_rows
 
 
 class KroneckerQuadratic(Problem):
@@ -92,11 +93,9 @@ class LeastSquares(KroneckerQuadratic):
         self.inputs, self.targets, self.samples = inputs, targets, len(c)
 
     def sample_grad(self, w: Array, rows: np.ndarray) -> Array:
-        """Return the gradient of the mean over the given rows."""
-        where = backend_of(w)
-        index, xp = where.asarray(rows), where.xp
-        c, y = xp.take(self.inputs, index, axis=0), xp.take(self.targets, index, axis=0)
-        return c.mT @ (c @ w - y) / len(rows)
+        """Return the gradient of the mean over the given rows, shape (size) or (batch, size)."""
+        c, y = take_rows(self.inputs, rows), take_rows(self.targets, rows)
+        return c.mT @ (c @ w - y) / rows.shape[-1]
 
 
 def quadratic(

@@ -9,6 +9,8 @@ from .cycle import spectral_cycle_commuting
 from .descent import exact_accounting, trust_region_nonconvex
 from .lion_k import THEOREMS as LION_K_THEOREMS
 from .lion_k_flow import LionKFlow, lion_k_dissipation, lion_k_lyapunov, lion_k_phase
+from .methods_adaptive import THEOREMS as ADAPTIVE_THEOREMS
+from .methods_geometry import THEOREMS as GEOMETRY_THEOREMS
 from .minimax import THEOREMS as MINIMAX_THEOREMS
 from .multiplier import cycle_multiplier
 from .orthogonality import THEOREMS as ORTHOGONALITY_THEOREMS
@@ -46,6 +48,8 @@ TABLE: dict[str, Theorem] = {
         *SURGERY_THEOREMS,
         *ORTHOGONAL_SURGERY_THEOREMS,
         *RETAIN_THEOREMS,
+        *ADAPTIVE_THEOREMS,
+        *GEOMETRY_THEOREMS,
     )
 }
 

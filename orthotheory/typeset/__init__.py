@@ -40,7 +40,7 @@ def typeset(
     figures: Mapping[str, tuple[Figure, Mapping[str, np.ndarray]]],
     benchmarks: Path | None = None,
 ) -> None:
-    """Write FILES into a folder; `benchmarks` are the results of the races, where there are any."""
+    """Write FILES and the tables of the figures into a folder; `benchmarks` are the results of the races, if any."""
     numbers: dict[tuple[str, str], Any] = {}
     for row in theorems:
         for key in ("verdict", "measured", "bound", "tightness", "cases"):
@@ -76,5 +76,6 @@ def typeset(
         "benchmarks.tex": benchmark_table(races),
         "precision.tex": "".join(precision_table(data) for f, data in figures.values() if f.name == PRECISION),
     }
-    for name in FILES:
-        write_text(folder / name, HEADER + texts[name])
+    texts |= {f"{name}.tex": figure.table(data) for name, (figure, data) in figures.items() if figure.table}
+    for name, text in texts.items():
+        write_text(folder / name, HEADER + text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 from pathlib import Path
@@ -131,6 +132,19 @@ def test_a_file_in_figures_without_a_figure_is_named(checkout):
         run(checkout)
 
 
+def test_a_figure_may_draw_the_data_of_another_and_bring_a_table(checkout):
+    (checkout / "figures" / "second.py").write_text(
+        TINY_FIGURE.replace('"tiny", r"A', '"second", r"A').replace('lambda size: {"y": np.arange(5.0)}', '"tiny"')
+        .replace('data["y"].mean()})', 'data["y"].mean()}, lambda data: f"sum {data[\'y\'].sum()}")')
+    )  # fmt: skip
+    done = sorted(run(checkout).ran)
+    assert done == sorted([*ALL, "figure second"])
+    assert "sum 10.0" in (checkout / "results" / "smoke" / "generated" / "second.tex").read_text()
+    (checkout / "figures" / "tiny.py").unlink()
+    with pytest.raises(ReproduceError, match="second draws the data of 'tiny', which has none"):
+        run(checkout)
+
+
 def test_the_root_is_found_from_below_and_missed_elsewhere(checkout, tmp_path_factory):
     assert find_root(checkout / "figures") == checkout
     with pytest.raises(ReproduceError, match="No checkout"):
@@ -147,12 +161,17 @@ def test_stored_data_is_read_without_executing_what_it_contains(tmp_path):
 FIGURES = load_figures(ROOT)
 
 
+@functools.cache
+def smoke_data(name):
+    return {key: np.asarray(value) for key, value in FIGURES[name][0].data("smoke").items()}
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_paper_figure_draws_the_same_bytes_twice_and_says_what_it_shows(name, tmp_path):
     from orthotheory import claims
 
     figure, _ = FIGURES[name]
-    data = {key: np.asarray(value) for key, value in figure.data("smoke").items()}
+    data = smoke_data(figure.data_name)
     first, second = (render(figure, data, tmp_path / x) for x in "ab")
     for one, two in zip(first, second, strict=True):
         assert one.read_bytes() == two.read_bytes()

@@ -63,6 +63,19 @@ EXPECTED = {
     "decoupling-small-tasks": "holds",
     "dictionary-rate": "holds",
     "svd-update-work": "holds_if",
+    "adamuon-descends": "refuted",
+    "root-clipping-helps": "holds",
+    "fismo-momentum-lmo": "refuted",
+    "namo-constant-rate": "holds",
+    "scion-bounded-weights": "refuted",
+    "aro-rotation-raises-dual-norm": "refuted",
+    "orth-dion-orthonormal-update": "holds",
+    "polargrad-two-steps": "refuted",
+    "drop-muon-full-updates": "holds",
+    "lanton-measures-noise": "holds",
+    "polargrad-ahead-on-least-squares": "holds_if",
+    "namo-ahead-of-muon-and-adam": "holds_if",
+    "auon-comparable-to-adam": "refuted",
 }
 
 
