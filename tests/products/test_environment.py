@@ -87,8 +87,8 @@ def test_only_arrays_imports_cupy():
 
 # The rooms of DESIGN section 1, from the bottom up: a module imports only from its own room and those below.
 ROOMS = [
-    "version", "names", "arrays", "kernels", "storage", "polar", "norms", "convex", "problems", "surgery", "methods",
-    "loop", "sweep", "theory", "claims", "plotting", "typeset", "latex", "reproduce", "doctor", "options", "cli",
+    "version", "names", "arrays", "counting", "kernels", "storage", "polar", "norms", "convex", "problems", "surgery",
+    "methods", "loop", "sweep", "comparison", "theory", "claims", "plotting", "typeset", "latex", "reproduce", "doctor", "options", "cli",
     "__main__",
 ]  # fmt: skip
 
