@@ -11,6 +11,8 @@ from .lion_k import THEOREMS as LION_K_THEOREMS
 from .lion_k_flow import LionKFlow, lion_k_dissipation, lion_k_lyapunov, lion_k_phase
 from .methods_adaptive import THEOREMS as ADAPTIVE_THEOREMS
 from .methods_geometry import THEOREMS as GEOMETRY_THEOREMS
+from .methods_preconditioned import THEOREMS as PRECONDITIONED_THEOREMS
+from .methods_projected import THEOREMS as PROJECTED_THEOREMS
 from .minimax import THEOREMS as MINIMAX_THEOREMS
 from .multiplier import cycle_multiplier
 from .orthogonality import THEOREMS as ORTHOGONALITY_THEOREMS
@@ -50,6 +52,8 @@ TABLE: dict[str, Theorem] = {
         *RETAIN_THEOREMS,
         *ADAPTIVE_THEOREMS,
         *GEOMETRY_THEOREMS,
+        *PRECONDITIONED_THEOREMS,
+        *PROJECTED_THEOREMS,
     )
 }
 
