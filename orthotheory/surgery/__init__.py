@@ -42,6 +42,7 @@ TABLE: dict[str, Entry] = {
     "a-gem": Entry(AGEM),
     "mgda": Entry(MGDA),
     "cagrad": Entry(CAGrad),
+    "cagrad-1": Entry(CAGrad, {"c": 1.0}),
     "pcgrad": Entry(PCGrad),
     "gradvac": Entry(GradVac),
     "imtl-g": Entry(IMTLG),

@@ -37,7 +37,8 @@ def min_norm(rows: Rows) -> tuple[Array, Array]:
     d = xp.where(d > 0, d, xp.ones_like(d))
     w, x = _lifted(items, d)
     ratio = xp.sqrt(xp.sum((x / d) ** 2, axis=-1, keepdims=True))
-    short = (ratio < SHORT) & (ratio > VANISHING) & ~zero_row
+    summed = xp.sum(w * items.length, axis=-1, keepdims=True)  # what cancelled
+    short = (ratio < SHORT) & (ratio > VANISHING) & (d * ratio > VANISHING * 1e-3 * summed) & ~zero_row
     if bool(xp.any(short)):
         again = xp.nonzero(short[:, 0])[0]
         some = Rows(*(xp.take(a, again, axis=0) for a in items))
@@ -60,7 +61,7 @@ def _lifted(items: Rows, d: Array) -> tuple[Array, Array]:
     found = multipliers(lifted, e)
     w = divide(found.v[:, 0, :], lifted.scale)  # the common factor `peak` drops out
     p = found.points(e, lifted.unit)[:, 0, :]
-    return w / xp.sum(w, axis=-1, keepdims=True), -d * p[:, :n] / (1 - p[:, n:])
+    return w / xp.sum(w, axis=-1, keepdims=True), -divide(d * p[:, :n], 1 - p[:, n:] + 0 * p[:, :n])
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class CAGrad(Weighted):
         near_a, near_x = project_mean(rows)
         shortest = xp.min(rows.length, axis=-1, keepdims=True)
         stationary = _length(min_norm(rows)[1]) <= VANISHING * shortest
-        inside = stationary & (_length(near_x - xp.mean(rows.relative, axis=-2)) <= radius)
+        inside = stationary & (_length(near_x - xp.mean(rows.relative, axis=-2)) <= radius * (1 + 1e-12))
         rescale = {"none": 1.0, "linear": 1 + self.c, "quadratic": 1 + self.c**2}[self.rescale]
         return xp.where(inside, near_a, a) / rescale, xp.where(inside, near_x, x) / rescale
 
@@ -150,7 +151,9 @@ def _length(x: Array) -> Array:
 
 
 def _hull(g: Array, mean: Array, t: Array) -> tuple[Array, Array]:
-    """Return weights and the point of least norm in the hull of the rows (1 - t) g_i + t mean."""
+    """Return weights and the point of least norm in the hull of the rows (1 - t) g_i + t mean; rounding is 0."""
+    xp = array_namespace(g)
     mixed = rows_of((1 - t[..., None]) * g + t[..., None] * mean[..., None, :])
     w, z = min_norm(mixed)
-    return w, mixed.peak * z
+    noise = 1e-13 * xp.min(mixed.length, axis=-1, keepdims=True)
+    return w, mixed.peak * xp.where(_length(z) > noise, z, xp.zeros_like(z))

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import array_namespace, backend_of, check_number
 from ..polar.svd import svd_of_moderate
-from .contract import Aggregator, Card, Weighted, compress, divide, rows_of
+from .contract import Aggregator, Card, Weighted, divide, rows_of
 
 
 def _check_count(value: Any, name: str, low: int = 0) -> None:
@@ -52,9 +52,9 @@ class Krum(Weighted):
                 f"Krum with byzantine={self.byzantine} and selected={self.selected} needs at least "
                 f"{max(self.byzantine + 3, self.selected)} rows; got {m}."
             )
-        g = compress(rows)
-        difference = g[..., :, None, :] - g[..., None, :, :]
-        distance = xp.sqrt(xp.sum(difference**2, axis=-1))
+        g = rows.relative
+        apart = [xp.sqrt(xp.sum((g - g[..., i : i + 1, :]) ** 2, axis=-1)) for i in range(m)]
+        distance = xp.stack(apart, axis=-2)
         near = xp.sort(distance, axis=-1)[..., 1 : m - self.byzantine - 1]
         score = xp.sum(near**self.power, axis=-1)
         rank = xp.argsort(xp.argsort(score, axis=-1, stable=True), axis=-1, stable=True)

@@ -183,3 +183,23 @@ def test_ten_thousand_jacobians_in_extended_precision(capsys):
     with capsys.disabled():
         print(f"\n{count} Jacobians, all rows projected: largest relative error {worst:.1e}")
     assert worst <= 1e-10
+
+
+def test_where_scipys_active_set_method_stops_early_the_projection_does_not():
+    """Rows (-x, -1) of the lifted least-norm problem of (3, -3), (0, -3), (-2, -3), (2, -3): dependent in three ways."""
+    from scipy.optimize import nnls
+
+    rows = -np.array([[3.0, -3.0, 3.0], [0.0, -3.0, 3.0], [-2.0, -3.0, 3.0], [2.0, -3.0, 3.0]])
+    e = np.array([0.0, 0.0, 1.0])
+    found = cone.project(rows, e)
+    assert found.residual <= 1e-14
+    np.testing.assert_allclose(found.point, project(rows[None], e[None, None])[0, 0].astype(float), atol=1e-15)
+    a = unit(rows).T
+    ours = cone.lawson_hanson(a, -e)
+    assert np.linalg.norm(a @ ours + e) <= nnls(a, -e)[1] * (1 + 1e-14)
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        a = unit(rng.integers(-2, 3, (5, 3)).astype(float)).T
+        b = rng.integers(-2, 3, 3) + 0.0
+        v = cone.lawson_hanson(a, b)
+        assert np.abs(np.minimum(v, a.T @ (a @ v - b)))[np.any(a != 0, axis=0)].max(initial=0) <= 1e-13
