@@ -24,7 +24,7 @@ from .minimax import optimal_step
 from .newton import NewtonStep
 from .rational import Rational, rational
 from .schedule import Interval, odd_value
-from .spectrum import Quadrature, condition, condition_of_square, density, lanczos
+from .spectrum import STEPS, Quadrature, condition, condition_of_square, density, lanczos
 from .symmetric import Blas, NotPositiveDefinite, Operations, Reference, Symmetric, fits_blas, laid_out, moderate
 from .zolotarev import Zolotarev, zolotarev
 
@@ -139,7 +139,7 @@ class Adaptive:
         if self.efficiency is not None:
             choice = by_density(density(ops, gram), self.efficiency, costs, aspect)
         else:
-            top = POLYNOMIAL_MARGIN * float(lanczos(ops, gram).top)
+            top = POLYNOMIAL_MARGIN * float(lanczos(ops, gram, 2 * STEPS).top)
             if self.interval is None:
                 kappa = condition(ops, gram, top)
                 if math.isinf(kappa) and isinstance(ops, Blas) and not single:
@@ -293,7 +293,7 @@ def _shortest(
     """Find the cheapest steps by a shortest path over intervals.
 
     A rational step is allowed where its rounding error, ROUNDING u / (smallest pole), stays below half the accuracy.
-    Where in float64 rounding the input alone may spoil the accuracy, by u / low, a step on [low, high] may make eight
+    Where in float64 rounding the input alone may spoil the accuracy, by u / low, a step on [low, high] may make five
     times the error u high / low: orthogonality and the backward error are still reached. Newton steps, in float64 only,
     come first.
     """
@@ -322,7 +322,7 @@ def _shortest(
             for gram_dtype in ("float64",) if composed else (None, "float64") if first else (None,):
                 if isinstance(step, Rational | Zolotarev):
                     u = 2.0**-53 if gram_dtype else unit
-                    allowed = accuracy / 2 if within_reach else 8 * unit * hi / lo
+                    allowed = accuracy / 2 if within_reach else 5 * unit * hi / lo
                     if ROUNDING[kind[0]] * u * hi**2 / min(step.poles) > allowed:
                         continue
                 factor = costs.double if gram_dtype else 1.0

@@ -175,15 +175,15 @@ class Lanczos:
     Parameters
     ----------
     safety : float
-        The estimate is below sigma_1, typically by less than 1 % after eight steps at the edge of a bulk, and by
-        rounding for a separated singular value; no bound is proved. Steps that stay tame beyond their interval, as
-        rational ones do, need no more.
+        The estimate is below sigma_1: for a thousand values without a gap by up to 2.5 % after eight steps and 1 %
+        after sixteen, by rounding for a separated singular value; no bound is proved. Steps that stay tame beyond
+        their interval, as rational ones do, need no more.
     steps, seed : int
         As `lanczos`.
     """
 
     safety: float = 1.02
-    steps: int = STEPS
+    steps: int = 2 * STEPS
     seed: int = 0
 
     def of_operations(self, ops: Operations, gram: Symmetric) -> Any:

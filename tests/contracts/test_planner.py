@@ -12,7 +12,7 @@ from orthotheory.arrays import to_host
 from orthotheory.names import UnknownName
 from orthotheory.polar import MUON_QUINTIC, Normalization, polar_factor
 from orthotheory.polar.cost import COUNTS, PLAIN, SIDES, CostModel, inner_products, measure, measured
-from orthotheory.polar.gaussian import marchenko_pastur
+from orthotheory.polar.gaussian import Spectrum, marchenko_pastur
 from orthotheory.polar.lower_bound import smallest_degree
 from orthotheory.polar.plan import Plan, image, value
 from orthotheory.polar.planner import (
@@ -24,7 +24,7 @@ from orthotheory.polar.planner import (
     predicted_efficiency,
     product_bound,
 )
-from orthotheory.polar.probe import Trial, floor, probe_error
+from orthotheory.polar.probe import Trial, floor, predicted_error, probe_error
 from orthotheory.polar.sequences import DEGREES, NEWTON, POLES, cheapest, design, reach
 
 TARGETS = (1e-1, 1e-2, 1e-4, 1e-8)
@@ -358,6 +358,7 @@ def test_the_bound_on_products_is_below_the_best_plan_and_within_the_known_facto
         plans = alternatives((8, 8), accuracy=target, normalization=EXACT, families=["degree up to 17"])
         bound = product_bound(plans, target)
         assert bound.products == needed + 1  # of any kind, in any blocks: one fewer than R, the inner ones and h(R) X
+        assert bound.cost == 1.5 + 0.5 * (bound.products - 2)  # R and the last product at r = 1, the others at half
         assert 1 < plans[0].cost / bound.cost < 1.6
         assert f"{bound.products} products" in str(bound)
         assert reached.error <= target
@@ -384,3 +385,16 @@ def test_every_step_kind_has_its_letter():
     row = plan.row()
     assert len(row["steps"]) == 3
     assert row["steps"][1] == steps[1]
+
+
+def test_the_frobenius_norm_of_a_wide_matrix_counts_its_short_side():
+    spectrum = Spectrum(np.array([0.5, 1.0]), np.array([0.5, 0.5]))  # of a 4 x 16 matrix: 1/2, 1/2, 1, 1
+    for shape in ((4, 16), (16, 4)):
+        assert np.allclose(spectrum.normalized(Normalization(), shape), np.array([0.5, 1.0]) / 2.5**0.5)
+
+
+def test_rounding_is_predicted_to_grow_with_the_root_of_the_side_beyond_the_probe():
+    steps, _ = design((5,) * 7, 1e-2)
+    trial = Trial(steps, (1,) * 7, EXACT, 1e-2, "float32")
+    small, large = (predicted_error(trial, 0.0, (n, n)) for n in (256, 1024))
+    assert large == 2 * small > 0

@@ -122,3 +122,12 @@ def test_what_it_is_made_of_is_seeded_scale_free_and_respects_its_neighbors(xp):
 def test_what_does_not_exist_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         prism(np.eye(2), **options)
+
+
+def test_the_moments_of_a_complex_hermitian_matrix_are_real_traces():
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((5, 5)) + 1j * rng.standard_normal((5, 5))
+    r, z = (a + a.conj().T) / 10, rng.standard_normal((3, 5))
+    traces = [np.trace(z @ np.linalg.matrix_power(r, k) @ z.T) for k in range(5)]
+    assert np.abs(np.imag(traces)).max() < 100 * np.finfo(float).eps  # Z R^k Z^T is Hermitian
+    assert np.allclose(moments(r, z, 4), np.real(traces), rtol=1e3 * np.finfo(float).eps)

@@ -180,3 +180,14 @@ def test_what_cannot_be_proven_about_is_refused(arguments, message):
 def test_too_few_bits_are_refused():
     with pytest.raises(ValueError, match="at least 64 bits; got 53"):
         prove([(1.0,)], 0.1, precision=53)
+
+
+def test_a_bound_between_two_floats_is_rounded_outward():
+    import flint
+
+    from orthotheory.polar.proof import _down, _up
+
+    for sign in (1, -1):
+        with flint.ctx.workprec(256):
+            x = sign * (1 + flint.arb(2) ** -60)
+            assert (_down(x), _up(x)) == ((1.0, 1 + 2.0**-52) if sign > 0 else (-1 - 2.0**-52, -1.0))
