@@ -64,7 +64,7 @@ def draw(data, fig):
         behind = np.array([s.behind for s in found]).T[rows]
         panels.append((title, np.where(np.isfinite(behind), behind, np.nan), np.array([s.tied for s in found]).T[rows]))
     heat_rows(fig, data["methods"][rows], panels, top=TOP, columns=data["tasks"],
-              label="decades behind the best method (dot: not distinguished from it; gray: a run lost, or level not reached)")  # fmt: skip
+              label="decades behind the best method (dot: not distinguished from it; gray: a run lost or not run, or level not reached)")  # fmt: skip
 
 
 def numbers(data):

@@ -9,7 +9,9 @@ The protocol, the same for every method and problem:
    f - f* in units of its first value. Equal stationary loss: the rate that is soonest at or below the level of the
    problem and stays there to the end of the run.
 4. Both rates run again on fresh seeds, which alone are reported: starts and noise that no choice has seen.
-5. A run that meets a non-finite number, ends above its start or raises is a row with its reason and loses to others.
+5. A method whose state holds more than `MOST_STATE` numbers a weight on a problem is not run there: a row with its
+   reason.
+6. A run that meets a non-finite number, ends above its start or raises is a row with its reason and loses to others.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from .loop import Trace, run
 from .methods import Method
 
 FLOOR = 1e-16  # a relative loss below the rounding error of its computation is not resolved
+MOST_STATE = 100  # numbers a weight: a dense preconditioner of all weights, or a window of a thousand gradients
 RULES = ("budget", "level")
 
 
@@ -161,7 +164,9 @@ def participants(names: Iterable[str] | None = None) -> tuple[list[str], dict[st
     taking_part, left_out = [], {}
     for name in methods.names() if names is None else names:
         try:
-            participant(name, 1.0)
+            method = participant(name, 1.0)
+            if (size := _state_size(method, np.zeros((8, 8)))) > MOST_STATE:
+                raise NotComparable(f"{name} keeps {size:.0f} numbers a weight even of a small matrix.")
             taking_part.append(name)
         except NotComparable as error:
             left_out[name] = str(error)
@@ -173,12 +178,13 @@ def compare(name: str, task: Task, protocol: Protocol = PAPER, **hyper: Any) -> 
     tuning = range(protocol.tuning_seeds)
     measured: dict[int, _Measured] = {}
     new = protocol.grid()
-    for extension in range(protocol.extensions + 1):
+    for extension in range(protocol.extensions + 1):  # a method that loses every run is not extended
         measured |= dict(zip(new, _measure(name, hyper, task, protocol.rate(new), tuning), strict=True))
         grid = sorted(measured)
         best = {rule: _best(measured, rule) for rule in RULES}
         below, above = grid[0] in best.values(), grid[-1] in best.values()
-        if extension == protocol.extensions or not (below or above):
+        lost = not any(np.isfinite(m.final).any() for m in measured.values())
+        if extension == protocol.extensions or lost or not (below or above):
             break
         step = protocol.per_decade
         new = [j - step + i for j in grid[:1] if below for i in range(step)]
@@ -342,6 +348,9 @@ def _measure(name: str, hyper: Mapping[str, Any], task: Task, rates: np.ndarray,
     if not len(rates):
         return []
     problem = _problem(task)
+    if (size := _state_size(participant(name, 1e-3, **hyper), problem.start)) > MOST_STATE:
+        reason = f"not run: a state of {size:.0f} numbers a weight"
+        return [_Measured.lost(len(seeds), reason)] * len(rates)
     try:
         trace = run(
             problem, participant(name, rates[:, None], **hyper), task.steps, record={"loss": _loss}, every=task.every,
@@ -353,6 +362,16 @@ def _measure(name: str, hyper: Mapping[str, Any], task: Task, rates: np.ndarray,
         return [_Measured.lost(len(seeds), f"{type(error).__name__}: {error}")]
     final, steps, reasons = judge(trace, task.level)
     return [_Measured(final[i], steps[i], tuple(reasons[i])) for i in range(len(rates))]
+
+
+def _state_size(method: Method, w: Any) -> float:
+    """Return the entries of the first state over those of the weights."""
+    state = (methods.lift(method, len(w)) if isinstance(w, tuple) else method).init(w)
+
+    def entries(x) -> int:
+        return sum(map(entries, x)) if isinstance(x, tuple) else int(np.prod(getattr(x, "shape", ())))
+
+    return entries(state) / entries(w)
 
 
 def judge(trace: Trace, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,28 +4,14 @@ from __future__ import annotations
 
 from ..names import closest
 from . import (
-    auon,
-    continual,
-    convergence,
-    cost,
-    lion,
-    merging,
-    methods_noise,
-    methods_orthogonalized,
-    minimax,
-    orthogonalization,
-    parametrizations,
-    retain,
-    schedules,
-    sequences,
-    surgery,
-    zoo,
+    auon, continual, convergence, cost, lion, merging, methods_curvature, methods_noise, methods_orthogonalized,
+    methods_stochastic, minimax, orthogonalization, parametrizations, retain, schedules, sequences, surgery, zoo,
 )  # fmt: skip
 from .contract import Claim, Verdict, ledger_row
 
 _MODULES = (
     auon, cost, convergence, lion, minimax, orthogonalization, schedules, parametrizations, methods_orthogonalized,
-    methods_noise, zoo, surgery, continual, retain, sequences, merging,
+    methods_noise, methods_stochastic, methods_curvature, zoo, surgery, continual, retain, sequences, merging,
 )  # fmt: skip
 TABLE: dict[str, Claim] = {claim.label: claim for module in _MODULES for claim in module.CLAIMS}
 

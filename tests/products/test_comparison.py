@@ -42,6 +42,14 @@ def test_a_method_takes_part_without_weight_decay_and_otherwise_at_its_defaults(
     assert {**ours.config(), "lr": shipped.lr, "weight_decay": shipped.weight_decay} == shipped.config()
 
 
+def test_a_method_whose_state_is_too_large_is_a_row_with_its_reason_and_is_not_run():
+    assert "1025 numbers a weight" in participants(["m-fac"])[1]["m-fac"]
+    outcome = compare("psgd-triangular", next(t for t in TASKS if t.label == "digits"), SMALL)
+    assert np.isinf(outcome.final["budget"]).all()
+    assert set(outcome.reasons) == {"not run: a state of 640 numbers a weight"}
+    assert np.isfinite(compare("psgd-triangular", QUICK, SMALL).final["budget"]).all()
+
+
 def test_a_method_without_a_learning_rate_is_left_out_by_name(monkeypatch):
     @dataclasses.dataclass(frozen=True)
     class Still(methods.Method):

@@ -76,6 +76,19 @@ EXPECTED = {
     "polargrad-ahead-on-least-squares": "holds_if",
     "namo-ahead-of-muon-and-adam": "holds_if",
     "auon-comparable-to-adam": "refuted",
+    "amsgrad-periodic": "holds",
+    "momentum-speeds-norm-growth": "holds",
+    "adafactor-best-rank-one": "refuted",
+    "lookahead-variance": "holds",
+    "random-scaling-identity": "holds",
+    "adadagrad-batch-growth": "holds",
+    "mkor-ema-inverse": "refuted",
+    "psgd-fixed-point": "holds",
+    "mfac-warm-up": "holds",
+    "galore-fixed-subspace": "refuted",
+    "frugal-does-not-stall": "holds",
+    "online-subspace-aligns": "holds",
+    "dct-l1-ranking": "refuted",
 }
 
 
