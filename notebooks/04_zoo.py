@@ -81,15 +81,16 @@ costs.sort_values("total").round(2)
 conditions = pd.Series({name: np.median(update_conditions(name, seeds=5)) for name in names}).sort_values()
 display(conditions.to_frame("condition number of the update").T)
 kept = conditions[np.isclose(conditions, 1e3, rtol=1e-3)]
-sentence(f"Of {len(conditions)} methods, {(conditions < 2).sum()} bring it below 2; it is kept by {', '.join(kept.index)}.")
+below = (conditions < 2).sum()
+sentence(f"Of {len(conditions)} methods, {below} bring it below 2; it is kept by {', '.join(kept.index)}.")
 
 # %% [markdown]
 # ## 3. The rule
 #
-# For each method and problem: rates $10^{j/3}$ from $10^{-3}$ to $10$, all rates and tuning seeds in one batch. While the
-# best rate lies at the edge, the grid grows on that side. The chosen rate then runs on fresh seeds, which alone are
-# reported. Two questions are asked: which loss after an equal *budget*, and how many steps to an equal *stationary*
-# loss, a level at or below which the run then stays. They choose different rates.
+# For each method and problem: rates $10^{j/3}$ from $10^{-3}$ to $10$, all rates and tuning seeds in one batch. While
+# the best rate lies at the edge, the grid grows on that side. The chosen rate then runs on fresh seeds, which alone
+# are reported. Two questions are asked: which loss after an equal *budget*, and how many steps to an equal
+# *stationary* loss, a level at or below which the run then stays. They choose different rates.
 
 # %%
 SHOWN = {
@@ -170,8 +171,8 @@ with plt.rc_context(PAGE):
 # %% [markdown]
 # ## 6. What the literature says of it
 #
-# Three comparative statements that can be judged at this size, each with the same check on another subject, which must come
-# out otherwise.
+# Three comparative statements that can be judged at this size, each with the same check on another subject, which
+# must come out otherwise.
 
 # %%
 for claim in ot.claims.zoo.CLAIMS:

@@ -4,8 +4,24 @@ from __future__ import annotations
 
 from ..names import closest
 from . import (
-    auon, continual, convergence, cost, lion, merging, methods_curvature, methods_noise, methods_orthogonalized,
-    methods_stochastic, minimax, orthogonalization, parametrizations, retain, schedules, sequences, surgery, zoo,
+    auon,
+    continual,
+    convergence,
+    cost,
+    lion,
+    merging,
+    methods_curvature,
+    methods_noise,
+    methods_orthogonalized,
+    methods_stochastic,
+    minimax,
+    orthogonalization,
+    parametrizations,
+    retain,
+    schedules,
+    sequences,
+    surgery,
+    zoo,
 )  # fmt: skip
 from .contract import Claim, Verdict, ledger_row
 

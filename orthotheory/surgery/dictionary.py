@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..arrays import Array, array_namespace, check_matrix, check_number
-from ..polar import Plan, check_plan, polar_factor
+from ..polar import AnyPlan, check_plan, polar_factor
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class OrthogonalDictionary:
     """
 
     power: float = 4.0
-    plan: Plan = "exact"
+    plan: AnyPlan = "exact"
 
     class State(NamedTuple):
         """The averaged gradient and the number of steps."""

@@ -186,7 +186,7 @@ def test_ten_thousand_jacobians_in_extended_precision(capsys):
 
 
 def test_where_scipys_active_set_method_stops_early_the_projection_does_not():
-    """Rows (-x, -1) of the lifted least-norm problem of (3, -3), (0, -3), (-2, -3), (2, -3): dependent in three ways."""
+    """Rows (-x, -1) of the lifted least-norm problem of (3, -3), (0, -3), (-2, -3), (2, -3): thrice dependent."""
     from scipy.optimize import nnls
 
     rows = -np.array([[3.0, -3.0, 3.0], [0.0, -3.0, 3.0], [-2.0, -3.0, 3.0], [2.0, -3.0, 3.0]])
