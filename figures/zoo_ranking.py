@@ -8,8 +8,8 @@ from orthotheory.comparison import PAPER, RULES, SMOKE, TASKS, compare, cost, pa
 from orthotheory.plotting import Figure
 from orthotheory.plotting.rows import heat_rows
 
-TOP = 2.0  # decades behind the best from which colors end
-DASH = "\\textendash"
+TOP = 2.0  # decades behind the best that count for the order, at most
+DARK = 4.0  # decades behind the best from which colors end
 
 
 def data(size):
@@ -63,7 +63,7 @@ def draw(data, fig):
         found = standings(data, key)
         behind = np.array([s.behind for s in found]).T[rows]
         panels.append((title, np.where(np.isfinite(behind), behind, np.nan), np.array([s.tied for s in found]).T[rows]))
-    heat_rows(fig, data["methods"][rows], panels, top=TOP, columns=data["tasks"],
+    heat_rows(fig, data["methods"][rows], panels, top=DARK, columns=data["tasks"],
               label="decades behind the best method (dot: not distinguished from it; gray: a run lost or not run, or level not reached)")  # fmt: skip
 
 
