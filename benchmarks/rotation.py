@@ -63,7 +63,7 @@ def race(
     return {name: {**reports[name], **summary(seconds[name])} for name in workers}
 
 
-def wait_for_quiet(pause: float, *, busy: float = 0.1, patience: float = 10.0) -> None:
+def wait_for_quiet(pause: float, *, busy: float = 0.1, patience: float = 1.5) -> None:
     """Pause, and go on pausing while other processes use more than a tenth of the machine, up to `patience` seconds.
 
     Spinning pool threads count as busy, so this also waits until the last contestant's workers are parked. Where
