@@ -154,7 +154,8 @@ class Adaptive:
                 gram, double = ops.gram(x), None
             try:
                 y = _run(ops, x, gram, choice, double, factored)
-                return y if wide else y.mT
+                if bool(array_namespace(y).all(array_namespace(y).isfinite(y))):
+                    return y if wide else y.mT
             except (NotPositiveDefinite, np.linalg.LinAlgError):  # the interval that was given does not hold
                 pass
         from . import polar_factor

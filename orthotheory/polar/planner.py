@@ -77,7 +77,7 @@ def plan_for(
 
     >>> plan = plan_for((64, 256), accuracy=1e-2)
     >>> plan.name, plan.cost
-    ('z1 z2', 9.0)
+    ('z2 z1', 9.0)
     """
     return alternatives(
         shape, dtype, accuracy=accuracy, efficiency=efficiency, interval=interval, costs=costs,

@@ -370,8 +370,9 @@ def laid_out(x: np.ndarray) -> np.ndarray:
 
 
 def fits_blas(g: Array) -> bool:
-    """Say whether `Blas` takes the array: one real NumPy matrix in float32 or float64."""
-    return type(g) is np.ndarray and g.ndim == 2 and g.dtype.char in "fd" and blas.available()
+    """Say whether `Blas` takes the array: one real NumPy matrix in float32 or float64 of this machine's layout."""
+    plain = type(g) is np.ndarray and g.ndim == 2 and g.dtype.char in "fd" and g.dtype.isnative and g.flags.aligned
+    return plain and blas.available()
 
 
 def moderate(square: float, dtype: np.dtype) -> bool:

@@ -16,7 +16,9 @@ from orthotheory.polar import (
     thin_svd,
 )
 from orthotheory.polar import engine as engine_module
+from orthotheory.polar.adaptive import Adaptive
 from orthotheory.polar.certificate import orthogonality
+from orthotheory.polar.cost import COUNTS
 from orthotheory.polar.jacobi import hermitian_sweep, off_square, rotate_hermitian
 from orthotheory.polar.newton import NewtonStep, newton
 from orthotheory.polar.normalization import BOUNDS, Normalization, tightness
@@ -193,3 +195,17 @@ def test_an_eigenvalue_within_its_own_rounding_is_not_proved_positive():
     g = np.diag([1.0, 1e-15])  # 8 m u |S|_F = 1.8e-15 is allowed for
     assert not bool(certify(g, np.eye(2)).definite)
     assert bool(certify(np.diag([1.0, 4e-15]), np.eye(2)).definite)
+
+
+def test_a_matrix_of_foreign_byte_order_leaves_nothing_behind_for_the_next_one():
+    g = np.random.default_rng(0).standard_normal((1, 2)).astype("float32")
+    expected = engine_module.apply(g, ((1.5, -0.5),))
+    foreign = engine_module.apply(g.astype(g.dtype.newbyteorder()), ((1.5, -0.5),))
+    np.testing.assert_allclose(foreign.astype("float32"), expected, rtol=1e-6)
+    np.testing.assert_array_equal(engine_module.apply(g, ((1.5, -0.5),)), expected)
+
+
+def test_an_interval_that_does_not_hold_never_gives_what_is_not_finite():
+    graded = np.diag(10.0 ** -np.linspace(0, 300, 6))
+    x = Adaptive(accuracy=1e-3, interval=(1e-3, 1.0), costs=COUNTS).apply(graded)
+    assert np.isfinite(x).all()
