@@ -196,8 +196,8 @@ def test_gem_without_margin_and_ridge_is_the_projection_of_the_current_gradient(
 @pytest.mark.parametrize("c", [0.0, 0.4, 1.5])
 @pytest.mark.parametrize("label", [x for x in LABELS if x not in ("tiny", "huge", "zero")])
 def test_cagrad_is_the_best_worst_objective_of_the_ball(label, c):
-    for m, n in SHAPES:
-        jacobian = families(12, m, n, seed=5)[label]
+    for m, n in SHAPES[:4]:
+        jacobian = families(4, m, n, seed=5)[label]
         scale = length(jacobian).max(axis=(1, 2))[:, None]
         j = jacobian.astype(Wide) / scale[..., None]
         x = surgery.make("cagrad", c=c)(jacobian) / scale
