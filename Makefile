@@ -30,8 +30,8 @@ setup: $(STAMP) ## install everything into .venv
 reproduce: $(STAMP) ## experiments, figures, tables, ledgers and the paper; only what is out of date (SIZE=smoke for seconds)
 	@$(BIN)/orthotheory reproduce --size $(SIZE) --jobs $(JOBS)
 
-test: $(STAMP) ## run the tests
-	@$(BIN)/python -m pytest
+test: $(STAMP) ## run the tests and the examples of the docstrings
+	@$(BIN)/python -m pytest --doctest-modules tests orthotheory
 
 slow: $(STAMP) ## run the tests with the long searches
 	@$(BIN)/python -m pytest --slow
