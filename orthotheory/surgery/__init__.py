@@ -15,7 +15,7 @@ from .alignment import AlignedMTL
 from .bargaining import FairGrad, NashMTL
 from .cone import Projection, project
 from .conflict import GradVac, PCGrad
-from .contract import Aggregator, Card, Weighted
+from .contract import Aggregator, Card, Weighted, factor
 from .dual_cone import AGEM, GEM, DualProj, UPGrad
 from .equal_angle import IMTLG, ConFIG
 from .mgda import MGDA, CAGrad
@@ -114,6 +114,7 @@ __all__ = [
     "TrimmedMean",
     "UPGrad",
     "Weighted",
+    "factor",
     "make",
     "names",
     "project",

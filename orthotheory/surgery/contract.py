@@ -238,6 +238,27 @@ def expand(x: Array, q: Array | None) -> Array:
     return x if q is None else (q @ x[..., None])[..., 0]
 
 
+def factor(gramian: Array) -> Array:
+    """Return a Jacobian (..., m, m) with this Gramian, for when J J^T is all there is: its `weights` are those of J.
+
+    The Gramian is scaled to unit diagonal before its eigenvalues are taken, and zero rows stay exactly zero. It holds
+    the square of the condition of J: relative errors of the weights are eps / lambda_min of the scaled Gramian.
+    """
+    xp = array_namespace(gramian)
+    check_matrix(gramian, "factor")
+    if gramian.shape[-1] != gramian.shape[-2]:
+        raise ValueError(f"factor needs a Gramian, shape (..., m, m); got {tuple(gramian.shape)}.")
+    g = xp.astype(gramian, xp.float64, copy=False)
+    diagonal = xp.linalg.diagonal(g)
+    if not bool(xp.all(xp.isfinite(g))) or bool(xp.any(diagonal < 0)):
+        raise ValueError("factor needs a finite Gramian with a diagonal of squared lengths, which are not negative.")
+    d = xp.sqrt(diagonal)
+    c = divide(divide(g, d[..., None] + xp.zeros_like(g)), d[..., None, :] + xp.zeros_like(g))
+    value, vector = xp.linalg.eigh((c + xp.matrix_transpose(c)) / 2)
+    root = vector * xp.sqrt(xp.clip(value, 0.0, None))[..., None, :]
+    return xp.astype(d[..., None] * xp.where(d[..., None] > 0, root, xp.zeros_like(root)), gramian.dtype, copy=False)
+
+
 def divide(a: Array, b: Array) -> Array:
     """Return a / b, 0 where b is 0."""
     xp = array_namespace(a, b)
@@ -267,6 +288,7 @@ __all__ = [
     "compress",
     "divide",
     "expand",
+    "factor",
     "gram",
     "preference",
     "reduce",

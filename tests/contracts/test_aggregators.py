@@ -672,3 +672,28 @@ def test_a_missing_kernel_is_refused_and_never_needed(monkeypatch):
     assert surgery.make("upgrad")(jacobian).shape == (300, 5)
     with pytest.raises(RuntimeError, match=r"orthotheory\[fast\]"):
         surgery.make("upgrad", kernel="numba")(jacobian)
+
+
+@pytest.mark.parametrize(
+    "name", ["upgrad", "dual-proj", "mgda", "imtl-g", "config", "nash-mtl", "aligned-mtl", "pcgrad"]
+)
+def test_a_gramian_is_enough_for_the_weights(name, xp):
+    for label in ("generic", "conflicting", "row scales 1e-4 to 1e4"):
+        jacobian = families(6, 4, 9, seed=18)[label]
+        rule = surgery.make(name)
+        w = to_host(rule.weights(surgery.factor(xp.asarray(jacobian @ np.swapaxes(jacobian, 1, 2)))))
+        x = np.einsum("bm,bmn->bn", w, jacobian)
+        smallest = np.linalg.eigvalsh(unit(jacobian) @ np.swapaxes(unit(jacobian), 1, 2)).min(axis=1)
+        reach = length(jacobian).max(axis=(1, 2)) ** rule.homogeneity
+        # the relative error of the scaled Gramian over its least eigenvalue; Aligned-MTL sees the row scales as well
+        loss = 1e4 if name == "aligned-mtl" and "scales" in label else 1.0
+        assert np.all(length(x - rule(jacobian))[:, 0] <= 256 * eps_of(x) / smallest * loss * reach)
+
+
+def test_zero_rows_of_a_gramian_stay_zero_and_what_is_none_is_refused():
+    rows = families(3, 4, 6)["a zero row"]
+    assert not surgery.factor(rows @ np.swapaxes(rows, 1, 2))[:, -1].any()
+    with pytest.raises(ValueError, match=r"shape \(..., m, m\)"):
+        surgery.factor(np.ones((2, 3)))
+    with pytest.raises(ValueError, match="not negative"):
+        surgery.factor(-np.eye(3))
