@@ -56,7 +56,7 @@ def power_step(m: Array, q: Array, *, epsilon: float = 0.0) -> PowerStep:
     check_matrix(m, "power_step", complex_allowed=True)
     check_matrix(q, "power_step", complex_allowed=True)
     check_number(epsilon, "epsilon")
-    epsilon = float(epsilon)
+    epsilon = epsilon if hasattr(epsilon, "shape") and epsilon.shape else float(epsilon)
     if q.shape[-2] != m.shape[-1] or q.shape[-1] > min(m.shape[-2:]):
         raise ValueError(
             f"power_step needs q of shape (..., {m.shape[-1]}, rank) with rank <= {min(m.shape[-2:])}; "

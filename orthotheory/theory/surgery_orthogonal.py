@@ -159,7 +159,9 @@ def _projections(size: Size) -> Iterator[tuple[str, Projected]]:
         for seed in range(1 if size == "smoke" else 5):
             old = Subspace(np.linalg.qr(rng.standard_normal((inputs, rank)))[0])
             momentum = rng.standard_normal((out, inputs))
-            maps: dict[str, Map] = {"exact": polar_factor, **{name: s.apply for name, s in SCHEDULES.items()}}
+            # AOL divides each row by a number of its own, which leaves the row space and is no polar factor
+            scaling = {name: s.apply for name, s in SCHEDULES.items() if s.normalization.is_scaling}
+            maps: dict[str, Map] = {"exact": polar_factor, **scaling}
             for name, orthogonalize in maps.items():
                 yield f"{name}, ({out}, {inputs}), rank {rank}, {seed}", Projected(momentum, old, orthogonalize)
 
@@ -341,8 +343,8 @@ polar_keeps_projection = Theorem(
     broken=lambda t: dataclasses.replace(t, lhs=lambda c: c.leak(np.sign)),
     mistake="the sign of each entry in place of the polar factor",
     source="ours, on [saha2021gradient]",
-    tolerance=1e-11,
-    reason="a step multiplies what rounding puts outside by its slope at 0; 14 quintic steps by 1.875^14 = 6.6e3",
+    tolerance=4e-10,
+    reason="steps multiply what rounding puts outside by their slope at 0: ten of Muon's by 3.4445^10 = 2.4e5",
 )  # fmt: skip
 
 gpm_forgetting = Theorem(

@@ -40,7 +40,7 @@ def claim_table(rows: list[dict[str, Any]]) -> str:
     """Return the ledger of claims as a table."""
     lines = []
     for r in rows:
-        control = f"{r['control']['verdict']} on {escape(r['control']['subject'])}"
+        control = f"{r['control']['verdict'].replace('_', ' ')} on {escape(r['control']['subject'])}"
         claim = f"\\texttt{{{r['label']}}}: {escape(r['statement'])} ({source(r['source'])})"
         measured = f"{r['verdict'].replace('_', ' ')} & {number(r['measured'])}"
         lines.append(f"{claim} & {measured} & {escape(r['expected'])} & {control} \\\\\n")
