@@ -202,7 +202,7 @@ CLAIMS = (
         "projection on the noisy gradient itself", "refuted",
     ),
     Claim(
-        "adamp-norm-growth", "heo2020adamp",
+        "adamp-norm-growth", "heo2021adamp",
         "Removing the radial part of a momentum step cures the excess growth of scale-invariant weights.",
         functools.partial(cures_norm_growth, True),
         functools.partial(cures_norm_growth, False),

@@ -48,7 +48,7 @@ RULES: dict[str, Rule] = {
         "Forgetting that may only lower retain losses", "zhou2025geometric", "reconstructed",
         "The inequality form, a projection on a cone, is ours.")),
     "radial": Rule(RadialProjection, "tangent", Card(
-        "Radial projection of AdamP and SGDP", "heo2020adamp", "exact",
+        "Radial projection of AdamP and SGDP", "heo2021adamp", "exact",
         "The authors add eps to |w|; a vector parameter is a matrix with one row here.")),
     "lattice": Rule(Lattice, "tangent", Card(
         "Lattice's orthogonal state update", "karami2025lattice", "reconstructed",

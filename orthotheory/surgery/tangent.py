@@ -48,7 +48,7 @@ class RadialProjection:
     Notes
     -----
     The trigger looks at the gradient, the projection changes the update. AdamP is Adam and SGDP momentum SGD with
-    this projection before the step [heo2020adamp]. A zero row has cosine 0 and is left alone. A vector parameter is
+    this projection before the step [heo2021adamp]. A zero row has cosine 0 and is left alone. A vector parameter is
     left alone by the authors; here it is a matrix with one row.
     """
 

@@ -114,7 +114,7 @@ tangent_norm_growth = Theorem(
     cases=_tangent(True),
     broken=lambda t: dataclasses.replace(t, cases=_tangent(False)),
     mistake="momentum without the projection",
-    source="[heo2020adamp]",
+    source="[heo2021adamp]",
     tolerance=1e-12,
     reason="200 steps of a few roundings each",
 )
@@ -143,7 +143,7 @@ momentum_norm_growth = Theorem(
     cases=_tangent(False),
     broken=lambda t: dataclasses.replace(t, rhs=lambda c: momentum_growth(c, 0.85)),
     mistake="beta = 0.85 in place of 0.9",
-    source="[heo2020adamp]",
+    source="[heo2021adamp]",
     tolerance=1e-11,
     reason="200 steps of a few roundings each, with a factor up to 1 + 2 beta / (1 - beta) = 19",
 )
