@@ -154,15 +154,18 @@ def _print_properties(as_json: bool) -> int:
     rows = table()
     if as_json:
         _print_json([{**row, "counterexamples": {
-            label: counterexample(row["name"], label) for label in PROPERTIES if row[label] != "yes"
+            label: counterexample(row["name"], label) for label in PROPERTIES if row[label] in ("no", "full rank", "two rows")
         }} for row in rows])  # fmt: skip
         return 0
-    signs = {"yes": "y", "no": "-", "full rank": "f", "two rows": "2"}
+    signs = {"yes": "y", "no": "-", "full rank": "f", "two rows": "2", "up to ties": "t", "-": "?"}
     numbers = {label: str(i) for i, label in enumerate(PROPERTIES, 1)}
     short = [{"name": row["name"], "degree": f"{row['degree']:.3g}", **{p: signs[row[p]] for p in PROPERTIES}}
              for row in rows]  # fmt: skip
     _print_rows(short, False, ("name", "degree", *PROPERTIES), numbers)
-    print("\ny: holds, f: at full row rank, 2: for two rows, -: fails, with a stored counterexample (--json)")
+    print(
+        "\ny: holds, f: at full row rank, 2: for two rows, t: up to ties, -: fails, with a stored counterexample (--json),"
+    )
+    print("?: not claimed either way")
     for label, p in PROPERTIES.items():
         print(f"{numbers[label]:>3}  {label}: {p.statement}")
     return 0
