@@ -153,9 +153,9 @@ def _print_properties(as_json: bool) -> int:
 
     rows = table()
     if as_json:
-        _print_json([{**row, "counterexamples": {
-            label: counterexample(row["name"], label) for label in PROPERTIES if row[label] in ("no", "full rank", "two rows")
-        }} for row in rows])  # fmt: skip
+        refuted = ("no", "full rank", "two rows")
+        stored = [{p: counterexample(row["name"], p) for p in PROPERTIES if row[p] in refuted} for row in rows]
+        _print_json([{**row, "counterexamples": found} for row, found in zip(rows, stored, strict=True)])
         return 0
     signs = {"yes": "y", "no": "-", "full rank": "f", "two rows": "2", "up to ties": "t", "-": "?"}
     numbers = {label: str(i) for i, label in enumerate(PROPERTIES, 1)}
