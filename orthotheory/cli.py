@@ -162,10 +162,8 @@ def _print_properties(as_json: bool) -> int:
     short = [{"name": row["name"], "degree": f"{row['degree']:.3g}", **{p: signs[row[p]] for p in PROPERTIES}}
              for row in rows]  # fmt: skip
     _print_rows(short, False, ("name", "degree", *PROPERTIES), numbers)
-    print(
-        "\ny: holds, f: at full row rank, 2: for two rows, t: up to ties, -: fails, with a stored counterexample (--json),"
-    )
-    print("?: not claimed either way")
+    print("\ny: holds, f: at full row rank, 2: for two rows, t: up to ties, ?: not claimed either way,")
+    print("-: fails, with a stored counterexample (--json)")
     for label, p in PROPERTIES.items():
         print(f"{numbers[label]:>3}  {label}: {p.statement}")
     return 0
