@@ -97,11 +97,12 @@ def methods_command(arguments: list[str]) -> int:
     from . import methods
 
     rows = []
-    for name, entry in methods.TABLE.items():
+    for name, entry in {**methods.TABLE, **methods.NEEDS_MORE}.items():
         card, source = entry.method.card, entry.source or entry.method.card.source
+        defaults = methods.make(name).config() if name in methods.TABLE else {}  # others need more than a gradient
         rows.append(
             _row(name, source, "method", card.status, title=card.title, arxiv=card.arxiv, geometry=card.geometry,
-                 differences=card.differences, defaults=methods.make(name).config())
+                 differences=card.differences, defaults=defaults)
         )  # fmt: skip
     return _list(arguments, methods_command, rows, ("label", "verdict", "geometry", "source"), {"verdict": "status"})
 

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import math
 import os
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -108,9 +107,9 @@ def measured(shape: tuple[int, int], dtype: str = "float64", *, folder: Path | N
 
     Notes
     -----
-    Medians of seven rounds in rotation, after one that is not counted: a tenth of a second at side 256, two seconds
-    at 1024. A change of machine, thread count or library version means a new measurement; a folder that cannot be
-    written means one a process.
+    The fastest of seven rounds in rotation, the least disturbed one, after one that is not counted: a tenth of a second
+    at side 256, two seconds at 1024. A change of machine, thread count or library version means a new measurement; a
+    folder that cannot be written means one a process.
     """
     if dtype not in ("float32", "float64"):
         raise ValueError(f"Costs are measured for float32 and float64; got {dtype}. Pass a CostModel, e.g. COUNTS.")
@@ -143,7 +142,7 @@ def _measured(side: int, dtype: str, folder: Path) -> CostModel:
 
 
 def measure(side: int, dtype: str, *, rounds: int = 7) -> CostModel:
-    """Time the operations of a plan on n x n matrices, in rotation; the costs are ratios of medians."""
+    """Time the operations of a plan on n x n matrices, in rotation; the costs are ratios of the fastest."""
     from scipy.linalg import lapack
 
     from .symmetric import Blas
@@ -182,8 +181,8 @@ def measure(side: int, dtype: str, *, rounds: int = 7) -> CostModel:
             began = time.perf_counter()
             operation()
             samples[name].append(time.perf_counter() - began)
-    medians = {name: statistics.median(values[1:]) for name, values in samples.items()}
-    unit = medians.pop("product")
+    fastest = {name: min(values[1:]) for name, values in samples.items()}
+    unit = fastest.pop("product")
     return CostModel(
-        **{name: t / unit for name, t in medians.items()}, seconds=unit, source=f"measured here, n = {side}, {dtype}"
+        **{name: t / unit for name, t in fastest.items()}, seconds=unit, source=f"measured here, n = {side}, {dtype}"
     )

@@ -174,7 +174,7 @@ def test_a_folder_without_permission_is_named(cli, tmp_path):
 @pytest.mark.parametrize(
     ("name", "labels"),
     [
-        ("methods", methods.names()),
+        ("methods", methods.names(more=True)),
         ("norms", norms.names()),
         ("problems", problems.names()),
     ],
