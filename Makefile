@@ -17,6 +17,8 @@ help: ## show this list
 # The matrices are small: threads would cost more than they save.
 test slow notebooks: export OPENBLAS_NUM_THREADS = 1
 test slow notebooks: export OMP_NUM_THREADS = 1
+# A kernel without a browser can wait for a widget for ever.
+notebooks: export ORTHOTHEORY_SLIDERS = 0
 
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and was not found; install one, or name it: make PYTHON=/path/to/python" >&2; exit 2; }
@@ -48,7 +50,7 @@ lab: $(STAMP) ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
 notebooks: $(STAMP) ## run every notebook from top to bottom
-	@$(BIN)/python -m pytest --nbmake notebooks
+	@$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
 
 paper: reproduce ## build paper/main.pdf, with what it needs
 

@@ -31,6 +31,7 @@
 
 # %%
 import os
+from functools import partial
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -63,6 +64,14 @@ RULES = {
     "config": COLORS["green"],
     "pcgrad": COLORS["orange"],
 }
+
+
+def explore(draw, **sliders):
+    """Draw with sliders; without them where nobody can move them (ORTHOTHEORY_SLIDERS=0, as `make notebooks` sets)."""
+    if os.environ.get("ORTHOTHEORY_SLIDERS", "1") == "0":
+        draw()
+    else:
+        interact(draw, **{name: slider() for name, slider in sliders.items()})
 
 
 def paper_figure(name):
@@ -120,10 +129,10 @@ def plane(angle=140.0, length=0.8):
         plt.show()
 
 
-_ = interact(
+explore(
     plane,
-    angle=FloatSlider(value=140, min=0, max=180, step=5, description="angle of g2"),
-    length=FloatLogSlider(value=0.8, min=-1, max=0.3, step=0.05, description="length of g2"),
+    angle=partial(FloatSlider, value=140, min=0, max=180, step=5, description="angle of g2"),
+    length=partial(FloatLogSlider, value=0.8, min=-1, max=0.3, step=0.05, description="length of g2"),
 )
 
 # %% [markdown]
@@ -223,10 +232,10 @@ def space(turn=20.0, spread=0.76):
     print({name: f"{max(value, 0):.3f}" for name, value in worst.items()}, "(cosine of the worst conflict)")
 
 
-_ = interact(
+explore(
     space,
-    turn=FloatSlider(value=20, min=-180, max=180, step=10, description="view"),
-    spread=FloatSlider(value=0.76, min=0.2, max=0.96, step=0.02, description="spread"),
+    turn=partial(FloatSlider, value=20, min=-180, max=180, step=10, description="view"),
+    spread=partial(FloatSlider, value=0.76, min=0.2, max=0.96, step=0.02, description="spread"),
 )
 
 # %% [markdown]
@@ -258,7 +267,7 @@ def distances(scale=0.02):
         plt.show()
 
 
-interact(distances, scale=FloatLogSlider(value=0.02, min=-3, max=0, step=0.25, description="scale of f2"))
+explore(distances, scale=partial(FloatLogSlider, value=0.02, min=-3, max=0, step=0.25, description="scale of f2"))
 # %% [markdown]
 # The two bounds of the middle panel above, as the package states them. Neither needs convexity.
 
@@ -319,7 +328,7 @@ def saddle(tilt=1.0):
     print(f"D = diag{diagonal}, its value in [{found.lower:.9f}, {found.upper:.9f}]")
 
 
-interact(saddle, tilt=FloatSlider(value=1.0, min=-0.5, max=3, step=0.1, description="tilt"))
+explore(saddle, tilt=partial(FloatSlider, value=1.0, min=-0.5, max=3, step=0.1, description="tilt"))
 # %% [markdown]
 # How often does it matter? Left below: share of random draws in conflict. Right: the other direction, where
 # orthogonalization is the good case. An update that was projected away from old inputs stays so under the polar
