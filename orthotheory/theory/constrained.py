@@ -6,6 +6,7 @@ All constants are ours. With R = 1 / lambda and gamma = lr lambda the step is X+
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..loop import Trace, run
 from ..methods import Muon, TrustRegion
 from ..polar import MUON_QUINTIC
 from ..problems import Constrained, KroneckerQuadratic, digits_budget, projection, quadratic, spectral_face, star_convex
+from .certificates import prove
 from .contract import Assumption, Case, Size, Theorem
 from .descent import EVERY_STEP, NO_NOISE, SINGLE, SMOOTH, prefix_mean
 from .lion_k import INSIDE, RECORD, SHORT_STEPS, score
@@ -91,6 +93,7 @@ constrained_star_convex = Theorem(
     broken=lambda t: dataclasses.replace(t, rhs=lambda trace: _frank_wolfe_bound(trace, curvature_share=0.0)),
     mistake="without the term 2 L R^2 gamma",
     source="ours; form as in [kovalev2025understanding]",
+    proof=functools.partial(prove, "constrained-star-convex"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +12,7 @@ from .. import norms
 from ..loop import Trace, run
 from ..methods import TrustRegion
 from ..problems import KroneckerQuadratic, best_radius, digits, least_squares, quadratic, ramp
+from .certificates import prove
 from .contract import Assumption, Case, Size, Theorem
 
 RECORD = ("value", "gap", "gradient_norm", "step_norm")
@@ -136,6 +138,7 @@ trust_region_nonconvex = Theorem(
     broken=lambda t: dataclasses.replace(t, rhs=lambda trace: envelope(trace, curvature_share=0.5)),
     mistake="L halved",
     source="ours; form as in [kovalev2025understanding]",
+    proof=functools.partial(prove, "trust-region-nonconvex"),
 )
 
 exact_accounting = Theorem(

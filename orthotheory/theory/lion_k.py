@@ -7,6 +7,7 @@ All constants are ours. S(X) = |grad f|_* + lambda <grad f, X> is the score: non
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..loop import Trace, run
 from ..methods.lion_k import LionK
 from ..problems import Gaussian, digits, quadratic
 from ..problems.curvature import expansion
+from .certificates import prove
 from .contract import Assumption, Case, Size, Theorem
 from .descent import EVERY_STEP, NO_NOISE, SMOOTH, prefix_mean
 from .rates import upper_mean
@@ -150,6 +152,7 @@ lion_k_discrete = Theorem(
     broken=lambda t: dataclasses.replace(t, rhs=lambda trace: score_bound(trace, drift_share=0.0)),
     mistake="without the terms that grow with lr",
     source="ours",
+    proof=functools.partial(prove, "lion-k-discrete"),
 )  # fmt: skip
 
 lion_k_score = Theorem(
