@@ -26,6 +26,7 @@ from .smoothness import smoothness_quadratic
 from .stochastic import trust_region_momentum
 from .surgery import THEOREMS as SURGERY_THEOREMS
 from .surgery_orthogonal import THEOREMS as ORTHOGONAL_SURGERY_THEOREMS
+from .surgery_projections import THEOREMS as PROJECTION_THEOREMS
 
 TABLE: dict[str, Theorem] = {
     theorem.label: theorem
@@ -49,6 +50,7 @@ TABLE: dict[str, Theorem] = {
         *MINIMAX_THEOREMS,
         *SURGERY_THEOREMS,
         *ORTHOGONAL_SURGERY_THEOREMS,
+        *PROJECTION_THEOREMS,
         *RETAIN_THEOREMS,
         *ADAPTIVE_THEOREMS,
         *GEOMETRY_THEOREMS,

@@ -13,7 +13,7 @@ from ..surgery.properties import table as properties_of_aggregators
 from ..surgery.rules import RULES
 from ..theory import retain as retain_theorems
 from ..theory import surgery as surgery_theorems
-from ..theory import surgery_orthogonal
+from ..theory import surgery_orthogonal, surgery_projections
 from .cells import escape, number, source, table
 
 # The labels of the section on gradient surgery, which has ledgers of its own.
@@ -21,7 +21,7 @@ OF_SURGERY = {
     item.label
     for items in (
         *(module.CLAIMS for module in (surgery_claims, continual, retain, sequences, merging)),
-        *(module.THEOREMS for module in (surgery_theorems, surgery_orthogonal, retain_theorems)),
+        *(module.THEOREMS for module in (surgery_theorems, surgery_orthogonal, surgery_projections, retain_theorems)),
     )
     for item in items
 }
