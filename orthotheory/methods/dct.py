@@ -37,7 +37,8 @@ def best_columns(x: Array, basis: Array, rank: int, ranking: Ranking = "l1") -> 
     """Return the `rank` columns of an orthogonal basis (n, n) on which x (..., m, n) is longest, (..., n, rank).
 
     The length of a column of x @ basis is its sum of magnitudes ("l1", as in the authors' code) or of squares ("l2").
-    The latter leaves the least Frobenius residual of all choices of columns (theorem `dct-l2-optimal`).
+    The latter leaves the least Frobenius residual of all choices of columns (theorem `dct-l2-optimal`),
+    between rank / n of the energy of x and that of its leading singular vectors (theorem `dct-energy`).
     """
     xp = array_namespace(x)
     s = xp.abs(x @ basis)

@@ -21,6 +21,7 @@ class DiffGrad(Method):
     Notes
     -----
     F lies in [1/2, 1), so near a minimum the method is Adam at half the learning rate (theorem `diffgrad-half-adam`).
+    Whether that leads to lower minima depends on lr and beta1 (claim `diffgrad-lowest-points`).
     The sigmoid sees the unit of the gradient: the method is not scale invariant.
     """
 

@@ -38,9 +38,10 @@ class FRUGAL(Method):
 
     Notes
     -----
-    Moves in all directions where a low-rank method stalls (claim `frugal-does-not-stall`). Entries of E at rounding
-    level, 8 max(m, n) eps times the largest of G, count as zero: their signs would be arbitrary. Cost: 2 products
-    with P.
+    Density 0 is sign descent and density 1 Adam exactly (theorem `frugal-ends`); the state holds density times Adam's
+    two moments, and the basis (theorem `frugal-state`). Moves in all directions where a low-rank method stalls (claim
+    `frugal-does-not-stall`). Entries of E at rounding level, 8 max(m, n) eps times the largest of G, count as zero:
+    their signs would be arbitrary. Cost: 2 products with P.
     """
 
     card = Card(

@@ -29,7 +29,8 @@ class Lookahead(Method):
     Notes
     -----
     On a noisy quadratic the slow weights of gradient descent have a stationary variance below that of the fast ones
-    by a closed factor (claim `lookahead-variance`); the mean contracts more slowly. Scale, rotations and the norm are
+    by a closed factor (claim `lookahead-variance`); the mean contracts more slowly (theorem `lookahead-mean`,
+    claim `lookahead-mean-rate`). Scale, rotations and the norm are
     those of the inner method. Cost: that of the inner method.
     """
 

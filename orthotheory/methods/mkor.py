@@ -43,7 +43,7 @@ class MKOR(Method):
     -----
     The recursion is not the inverse of an average of v v^T (claim `mkor-ema-inverse`). The authors' code resets a
     factor to I when an entry passes 2; from J = I that cannot happen, for J <= I always (theorem `mkor-no-reset`), so
-    there is no reset here. Cost: O(m^2 + n^2) a factor update, two products a step.
+    there is no reset here. Cost: 4 m^2 + 4 n^2 a factor update (theorem `mkor-cost`), two products a step.
     """
 
     card = Card(

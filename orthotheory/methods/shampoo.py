@@ -38,7 +38,8 @@ class Shampoo(Method):
     Notes
     -----
     The first step for eps = 0 is the polar factor (theorem `shampoo-polar`). L (x) R is one power step from the
-    identity towards the best Kronecker approximation of the second moment (theorem `shampoo-square-power-step`).
+    identity towards the best Kronecker approximation of the second moment (theorem `shampoo-square-power-step`),
+    which is closer to it than L^(1/2) (x) R^(1/2) (claim `shampoo-square-closer`).
     Eigenvalues at rounding level count as zero. Cost: two eigenvalue decompositions and 4 products.
     """
 

@@ -48,7 +48,7 @@ class Sophia(Method):
     -----
     Where H <= 0 the step is that of sign descent. With exact H, beta1 = beta2 = 0 and gamma = 1 unclipped coordinates
     of a diagonal quadratic contract by 1 - lr whatever the condition (theorem `sophia-axis-aligned`); not so after a
-    rotation (its control).
+    rotation (its control). With the estimated diagonal and clipping: claim `sophia-condition-free`.
     """
 
     card = Card(

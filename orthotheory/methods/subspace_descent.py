@@ -34,6 +34,8 @@ class OnlineSubspaceDescent(GaLore):
 
     Notes
     -----
+    In continuous time the momentum's Hamiltonian falls whatever the law of P (theorems `online-subspace-lyapunov` and
+    `online-subspace-adam`), which alone does not make the loss fall (claim `online-subspace-any-projector`).
     With a fixed gradient the span of P turns to the leading singular vectors (claim `online-subspace-aligns`). At full
     rank an orthogonal P is stationary. Cost: 6 products with P, no SVD after the first.
     """

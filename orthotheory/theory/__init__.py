@@ -9,10 +9,13 @@ from .cycle import spectral_cycle_commuting
 from .descent import exact_accounting, trust_region_nonconvex
 from .lion_k import THEOREMS as LION_K_THEOREMS
 from .lion_k_flow import LionKFlow, lion_k_dissipation, lion_k_lyapunov, lion_k_phase
+from .methods_adapters import THEOREMS as ADAPTER_THEOREMS
 from .methods_adaptive import THEOREMS as ADAPTIVE_THEOREMS
+from .methods_counted import THEOREMS as COUNTED_THEOREMS
 from .methods_geometry import THEOREMS as GEOMETRY_THEOREMS
 from .methods_preconditioned import THEOREMS as PRECONDITIONED_THEOREMS
 from .methods_projected import THEOREMS as PROJECTED_THEOREMS
+from .methods_subspaces import THEOREMS as SUBSPACE_THEOREMS
 from .minimax import THEOREMS as MINIMAX_THEOREMS
 from .multiplier import cycle_multiplier
 from .orthogonality import THEOREMS as ORTHOGONALITY_THEOREMS
@@ -56,6 +59,9 @@ TABLE: dict[str, Theorem] = {
         *GEOMETRY_THEOREMS,
         *PRECONDITIONED_THEOREMS,
         *PROJECTED_THEOREMS,
+        *ADAPTER_THEOREMS,
+        *SUBSPACE_THEOREMS,
+        *COUNTED_THEOREMS,
     )
 }
 

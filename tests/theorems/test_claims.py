@@ -89,6 +89,14 @@ EXPECTED = {
     "frugal-does-not-stall": "holds",
     "online-subspace-aligns": "holds",
     "dct-l1-ranking": "refuted",
+    "online-subspace-any-projector": "holds",
+    "dct-matches-svd": "holds_if",
+    "sophia-condition-free": "holds",
+    "shampoo-square-closer": "holds",
+    "shampoo-full-matrix": "holds",
+    "mkor-quadratic-cost": "holds",
+    "lookahead-mean-rate": "refuted",
+    "diffgrad-lowest-points": "refuted",
 }
 
 
