@@ -158,12 +158,12 @@ def _print_properties(as_json: bool) -> int:
         stored = [{p: counterexample(row["name"], p) for p in PROPERTIES if row[p] in refuted} for row in rows]
         _print_json([{**row, "counterexamples": found} for row, found in zip(rows, stored, strict=True)])
         return 0
-    signs = {"yes": "y", "no": "-", "full rank": "f", "two rows": "2", "up to ties": "t", "-": "?"}
+    signs = {"yes": "y", "no": "-", "full rank": "f", "two rows": "2", "up to ties": "t", "in law": "l", "-": "?"}
     numbers = {label: str(i) for i, label in enumerate(PROPERTIES, 1)}
     short = [{"name": row["name"], "degree": f"{row['degree']:.3g}", **{p: signs[row[p]] for p in PROPERTIES}}
              for row in rows]  # fmt: skip
     _print_rows(short, False, ("name", "degree", *PROPERTIES), numbers)
-    print("\ny: holds, f: at full row rank, 2: for two rows, t: up to ties, ?: not claimed either way,")
+    print("\ny: holds, f: at full row rank, 2: for two rows, t: up to ties, l: in law, ?: not claimed either way,")
     print("-: fails, with a stored counterexample (--json)")
     for label, p in PROPERTIES.items():
         print(f"{numbers[label]:>3}  {label}: {p.statement}")

@@ -223,12 +223,13 @@ class Sized:
 
 
 # In the order of PROPERTIES. y: holds; n: does not; f: at full row rank; 2: for two rows; u: up to ties, where rounding
-# decides (of scores, singular values or an unstable inner loop); -: not claimed. Every n, f and 2 has a counterexample.
+# decides (of scores, singular values or an unstable inner loop); l: in law, and for a single Jacobian with the same
+# draws; -: not claimed. Every n, f and 2 has a counterexample.
 DECLARED: dict[str, str] = {
     "mean": "n y n y y y y y n n n y y",
     "sum": "n y n y y y y y n n n y y",
     "constant": "n y n n y y y y n n n y y",
-    "random": "n y n n y y y - n n n y y",
+    "random": "n y n n y y y l n n n y y",
     "upgrad": "y y n y y y y y n y n y y",
     "dual-proj": "y n n y y y y y n y n y y",
     "gem": "n n n n n n y y n n n n n",
@@ -238,8 +239,8 @@ DECLARED: dict[str, str] = {
     "cagrad-1": "y n n y y y y n n y n y y",
     "pcgrad": "2 y n 2 y y y 2 n n n y y",
     "gradvac": "2 y n 2 y y y 2 n n n y y",
-    "imtl-g": "2 n n y y y y y f n n - -",
-    "imtl-g-safe": "2 n n y y y y y f n n - -",
+    "imtl-g": "2 n n y y y y y f n n n n",
+    "imtl-g-safe": "2 n n y y y y y f n n n n",
     "config": "2 y n y y y y y f n n - y",
     "nash-mtl": "y n y y y y y n n y y n y",
     "fairgrad": "y n n y y y y n n y y n y",
@@ -250,12 +251,12 @@ DECLARED: dict[str, str] = {
     "cr-mogm": "n n n y y y y n n n n y y",
     "excess-mtl": "n y n y y y y y n n n y y",
     "db-mtl": "2 n n y y y y y n n n y y",
-    "graddrop": "n n n y y n n y n n n y -",
+    "graddrop": "n n n y y n n y n n n y l",
     "krum": "n n n n u u y n n n n n n",
     "trimmed-mean": "n n n y y n n n n n n n y",
-    "flag": "n n u u u u y u n n n - -",
+    "flag": "n n u u u u y u n n n n n",
 }
-WORDS = {"y": "yes", "n": "no", "f": "full rank", "2": "two rows", "u": "up to ties", "-": "-"}
+WORDS = {"y": "yes", "n": "no", "f": "full rank", "2": "two rows", "u": "up to ties", "l": "in law", "-": "-"}
 
 
 def table() -> list[dict[str, Any]]:

@@ -51,7 +51,15 @@ def card_table(cards: Mapping[str, tuple[str, Any]]) -> str:
 
 def property_table() -> str:
     """Return the properties of the aggregators: a dot where one holds, f at full row rank, 2 for two rows."""
-    signs = {"yes": "$\\bullet$", "no": "", "full rank": "f", "two rows": "2", "up to ties": "t", "-": "--"}
+    signs = {
+        "yes": "$\\bullet$",
+        "no": "",
+        "full rank": "f",
+        "two rows": "2",
+        "up to ties": "t",
+        "in law": "l",
+        "-": "--",
+    }
     lines = [
         f"\\texttt{{{row['name']}}} & {number(row['degree'])} & {' & '.join(signs[row[p]] for p in PROPERTIES)} \\\\\n"
         for row in properties_of_aggregators()

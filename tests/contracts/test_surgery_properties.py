@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from orthotheory import surgery
-from orthotheory.surgery import properties
+from orthotheory.surgery import properties, search
+from orthotheory.surgery.counterexamples import LARGER
 from orthotheory.surgery.properties import DECLARED, FAILS, HOLDS, PROPERTIES, counterexample, in_domain, violation
 
 CELLS = [(n, p, c) for n, cells in DECLARED.items() for p, c in zip(PROPERTIES, cells.split(), strict=True)]
@@ -38,6 +39,7 @@ def samplers(m, n, count=4, seed=0):
     return found
 
 
+SLOW_OR_RANDOM = ("cagrad", "cagrad-1", "random", "pcgrad", "gradvac", "graddrop")
 TIES = ("small integers", "rank two", "row scales", "a zero row", "strongly stationary", "weakly stationary")
 SHAPES = [(4, 6), (5, 3), (4, 9)]
 
@@ -134,3 +136,50 @@ def test_linearity_under_scaling_of_upgrad_to_1e_10_where_a_ridge_loses_it():
 
     with_ridge.homogeneity = 1.0
     assert properties.nonlinear_scaling(with_ridge, j).max() > 1e-4
+
+
+@pytest.mark.parametrize(("name", "label"), [(n, p) for n, p, c in CELLS if c == "l"])
+def test_what_holds_in_law_holds_for_one_jacobian_with_the_same_draws(name, label):
+    """Keeping the draws couples both sides, so that equality for all draws is equality in law."""
+    for m, n in SHAPES:
+        for family, j in samplers(m, n).items():
+            j = j[in_domain(label, j)]
+            if len(j):
+                assert search.violations(name, label, j).max() <= HOLDS, family
+
+
+def test_the_enumeration_counts_every_integer_jacobian_of_a_size():
+    """x (1 + x) / (1 - x) generates an entry by size, and a shape m x n is a divisor of the number of entries."""
+    for size in range(1, 9):
+        batches = list(search.jacobians(size))
+        assert all(search.size(j) == size for batch in batches for j in batch)
+        series = np.zeros(size + 1)
+        series[1:] = np.r_[1, np.full(size - 1, 2)]  # one entry of 1 unit of shape: 0, then +-1, +-2, ...
+        power, wanted = np.eye(1, size + 1)[0], 0
+        for entries in range(1, size + 1):
+            power = np.convolve(power, series)[: size + 1]
+            wanted += power[size] * sum(entries % m == 0 for m in range(1, entries + 1))
+        seen = {(b.shape[1:], j.tobytes()) for b in batches for j in b}
+        assert len(seen) == sum(map(len, batches)) == wanted
+
+
+def test_the_search_finds_the_small_counterexamples_again_and_no_smaller_one():
+    small = {c: j for c, j in properties.COUNTEREXAMPLES.items() if search.size(j) <= 6 and c[0] not in SLOW_OR_RANDOM}
+    found = search.smallest(small, 6)
+    assert {c: j.tolist() for c, j in found.items()} == small
+    assert len(small) > 100
+
+
+def test_a_stored_counterexample_that_is_not_the_smallest_is_noticed():
+    """The control: [[-2], [1]] is one for Constant as well, but a smaller one comes first."""
+    found = search.smallest([("constant", "non-conflicting")], 5)
+    assert found["constant", "non-conflicting"].tolist() != [[-2], [1]]
+
+
+@pytest.mark.slow
+def test_every_counterexample_up_to_size_13_is_the_smallest_of_all_integer_jacobians():
+    found = search.smallest(search.denied(), 13)
+    assert {c: j.tolist() for c, j in found.items()} == {
+        c: j for c, j in properties.COUNTEREXAMPLES.items() if c not in LARGER
+    }
+    assert all(search.size(properties.COUNTEREXAMPLES[c]) > 13 for c in LARGER)
