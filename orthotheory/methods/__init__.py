@@ -131,6 +131,7 @@ TABLE: dict[str, Entry] = {
     "trion": Entry(Trion),
     "psgd": Entry(PSGD),
     "psgd-triangular": Entry(PSGD, {"geometry": "triangular"}),
+    "psgd-x-shape": Entry(PSGD, {"geometry": "x-shape"}),
     "psgd-low-rank": Entry(PSGD, {"geometry": "low-rank"}),
     "mkor": Entry(MKOR),
     "m-fac": Entry(MFAC),

@@ -10,7 +10,7 @@ from ..names import closest
 from .contract import Card, Method, decay, ratio, zeros_like
 from .sophia import HessianProduct
 
-Geometry = Literal["triangular", "low-rank", "kronecker"]
+Geometry = Literal["triangular", "x-shape", "low-rank", "kronecker"]
 
 
 def squared(x: Array) -> Array:
@@ -30,6 +30,31 @@ def triangular_step(q: Array, h: Array, v: Array, step: float) -> Array:
     return q - mu * (xp.triu(a @ a.mT - b @ b.mT) @ q)
 
 
+def _flip(x: Array) -> Array:
+    return array_namespace(x).flip(x, axis=-2)
+
+
+def x_times(d: Array, e: Array, x: Array) -> Array:
+    """Return Q x for the X-shaped Q with diagonal d and antidiagonal e, from its top; all of shape (..., k, 1)."""
+    return d * x + e * _flip(x)
+
+
+def x_step(d: Array, e: Array, h: Array, v: Array, step: float) -> tuple[Array, Array]:
+    """Return the diagonal and antidiagonal of Q - mu X(a a^T - b b^T) Q, a, b and mu as in `triangular_step`.
+
+    X keeps the diagonal and the antidiagonal. Q pairs entry i with entry k + 1 - i in blocks of 2 x 2, so a product
+    and an inverse cost O(k); for an odd k the middle entry of e is 0. Q stays invertible for step < 1.
+    """
+    xp = array_namespace(d)
+    a = x_times(d, e, h)
+    b = ratio(x_times(_flip(d), -_flip(e), v), d * _flip(d) - e * _flip(e))
+    places = xp.arange(d.shape[-2], device=device_of(d))[:, None]
+    anti = xp.where(2 * places == d.shape[-2] - 1, xp.zeros_like(d), a * _flip(a) - b * _flip(b))
+    diagonal = a * a - b * b
+    mu = ratio(step * xp.ones_like(d[..., :1, :]), squared(a) + squared(b))
+    return d - mu * (diagonal * d + anti * _flip(e)), e - mu * (diagonal * e + anti * _flip(d))
+
+
 def kronecker_gradients(left: Array, right: Array, h: Array, v: Array) -> tuple[Array, Array, Array, Array]:
     """Return A A^T, B B^T, A^T A, B^T B with A = Q_L H Q_R^T and B = Q_L^-T V Q_R^-1."""
     xp = array_namespace(h)
@@ -44,14 +69,15 @@ class PSGD(Method):
 
         v ~ N(0, I),   h = H v (Newton) or vec G (whitening),   a = Q h,   b = Q^-T v
         triangular:  Q <- Q - mu triu(a a^T - b b^T) Q
+        X-shape:     the same with the diagonal and antidiagonal in place of triu, and Q of that shape
         Kronecker:   Q_L <- Q_L - lr_Q / L triu(A A^T - B B^T) Q_L,  the same for Q_R;  L = max(0.9 L + 0.1 l, l)
         low rank:    Q = (I + U V^T) diag(d);  d, then U or V at random, on the same criterion
         W <- (1 - lr weight_decay) W - lr P G
 
     Parameters
     ----------
-    geometry : "triangular", "low-rank" or "kronecker"
-        The group; the first two act on vec W, of mn entries.
+    geometry : "triangular", "x-shape", "low-rank" or "kronecker"
+        The group; the first three act on vec W, of mn entries.
     curvature : function (w, d) -> H(w) d, or None
         What Newton's kind needs beyond a gradient, a pure function; None whitens the gradient.
     precond_lr, rank, seed : float, int, int
@@ -59,9 +85,10 @@ class PSGD(Method):
 
     Notes
     -----
-    The fixed point is P = |H|^-1, or (E g g^T)^(-1/2) (claim `psgd-fixed-point`). The steps of Q commute with
-    Q -> Q A for A in the group (theorem `psgd-equivariance`). Scaling all gradients changes no whitened step. Cost:
-    with k = mn, O(k^2) triangular, O(k rank) low rank; 8 products with a side for Kronecker.
+    The fixed point is P = |H|^-1, or (E g g^T)^(-1/2), where the group holds it (claim `psgd-fixed-point`). Steps of Q
+    commute with Q -> Q A for A in the group (theorems `psgd-equivariance` and `psgd-x-shape`). Scaling all gradients
+    changes no whitened step. Cost: with k = mn, O(k^2) triangular, O(k) X-shape, O(k rank) low rank; 8 products with a
+    side for Kronecker.
     """
 
     card = Card(
@@ -85,14 +112,14 @@ class PSGD(Method):
     seed: int = 0
 
     class State(NamedTuple):
-        """Factors by geometry: (Q,), (Q_L, Q_R, L_L, L_R) or (U, V, d); steps taken."""
+        """Factors by geometry: (Q,), (d, e), (Q_L, Q_R, L_L, L_R) or (U, V, d); steps taken."""
 
         factors: tuple[Array, ...]
         steps: int
 
     def __post_init__(self):
         super().__post_init__()
-        closest(self.geometry, {"triangular": 0, "low-rank": 0, "kronecker": 0}, "PSGD geometry")
+        closest(self.geometry, {"triangular": 0, "x-shape": 0, "low-rank": 0, "kronecker": 0}, "PSGD geometry")
         check_number(self.precond_lr, "PSGD.precond_lr", high=1.0, open_high=True)
         check_number(self.rank, "PSGD.rank", low=1)
 
@@ -108,6 +135,9 @@ class PSGD(Method):
             factors: tuple[Array, ...] = (eye(m * n),)
         elif self.geometry == "kronecker":
             factors = (eye(m), eye(n), zeros_like(one), zeros_like(one))
+        elif self.geometry == "x-shape":
+            d = xp.ones_like(eye(m * n)[..., :1])
+            factors = (d, zeros_like(d))
         else:
             u, v = (0.1 * standard_normal((m * n, self.rank), self.seed + i, like=w) for i in (1, 2))
             scale = (m * n * self.rank) ** -0.5
@@ -125,7 +155,7 @@ class PSGD(Method):
         if self.geometry == "kronecker":
             factors, direction = self.kronecker(state.factors, grad, h, v, start)
         else:
-            fit = self.triangular if self.geometry == "triangular" else self.low_rank
+            fit = {"triangular": self.triangular, "x-shape": self.x_shape, "low-rank": self.low_rank}[self.geometry]
             g, h, v = (xp.reshape(x, (*w.shape[:-2], w.shape[-2] * w.shape[-1], 1)) for x in (grad, h, v))
             factors, direction = fit(state.factors, g, h, v, start, state.steps)
             direction = xp.reshape(direction, w.shape)
@@ -135,6 +165,11 @@ class PSGD(Method):
         """Return Q after one step, and Q^T Q g."""
         q = triangular_step(start * factors[0], h, v, self.precond_lr)
         return (q,), q.mT @ (q @ g)
+
+    def x_shape(self, factors, g, h, v, start, step):
+        """Return the diagonal and antidiagonal of Q after one step, and Q^T Q g."""
+        d, e = x_step(start * factors[0], start * factors[1], h, v, self.precond_lr)
+        return (d, e), x_times(d, _flip(e), x_times(d, e, g))
 
     def kronecker(self, factors, g, h, v, start):
         """Return Q_L, Q_R and their smoothness estimates after one step, and Q_L^T Q_L G Q_R^T Q_R."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..methods import Shampoo, Sven
 from ..methods.mkor import rank_one_inverse
-from ..methods.psgd import triangular_step
+from ..methods.psgd import triangular_step, x_step
 from ..methods.sophia import clipped_quotient
 from ..problems import orthogonal
 from .contract import Assumption, Size, Theorem
@@ -203,6 +203,51 @@ psgd_equivariance = Theorem(
 )
 
 
+def x_matrix(d: np.ndarray, e: np.ndarray) -> np.ndarray:
+    """Return the matrix with diagonal d and antidiagonal e."""
+    return np.diag(d[:, 0]) + np.diag(e[:, 0])[:, ::-1]
+
+
+def x_parts(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the diagonal and antidiagonal of a matrix, the middle entry in the first alone."""
+    d, e = np.diag(q)[:, None].copy(), np.diag(q[:, ::-1])[:, None].copy()
+    if len(q) % 2:
+        e[len(q) // 2] = 0.0
+    return d, e
+
+
+def psgd_x_turned(case: dict[str, np.ndarray], *, dual: bool = True) -> float:
+    """Return 1 + the relative distance of step(Q A, A^-1 h, A^T v) from step(Q, h, v) A, in dense matrices."""
+    q, a, h, v = (case[k] for k in "qahv")
+    plain = x_matrix(*x_step(*x_parts(q), h, v, 0.1)) @ a
+    turned = x_step(*x_parts(q @ a), np.linalg.solve(a, h), a.T @ v if dual else v, 0.1)
+    return one_plus_distance(x_matrix(*turned), plain)
+
+
+def _x_groups(size: Size) -> Cases:
+    rng = np.random.default_rng(6)
+    for k in (1, 2, 5, 8):
+        q, a = (x_matrix(*x_parts(rng.standard_normal((k, k)) + 3 * np.eye(k))) for _ in range(2))
+        yield f"{k} entries", {"q": q, "a": a, **{x: rng.standard_normal((k, 1)) for x in "hv"}}
+
+
+psgd_x_shape = Theorem(
+    label="psgd-x-shape",
+    title="The step of PSGD's X-shaped factor commutes with its group",
+    statement=r"\operatorname{step}(QA,\,A^{-1}h,\,A^\top v)=\operatorname{step}(Q,h,v)\,A,\ A\text{ X-shaped}",
+    assumes=(),
+    kind="identity",
+    lhs=lambda c: [psgd_x_turned(c)],
+    rhs=lambda c: [1.0],
+    cases=_x_groups,
+    broken=lambda t: dataclasses.replace(t, lhs=lambda c: [psgd_x_turned(c, dual=False)]),
+    mistake="the probe v is not turned along",
+    source="[pooladzandi2024curvature]",
+    tolerance=1e-10,
+    reason="inverses of 2 x 2 blocks, of condition below 1e3 in these draws",
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Fit:
     """A linear least-squares fit A w = y with at most as many samples as weights, and a step size."""
@@ -281,6 +326,7 @@ THEOREMS = (
     sophia_axis_aligned,
     mkor_no_reset,
     psgd_equivariance,
+    psgd_x_shape,
     sven_linear,
     sven_double_root,
 )

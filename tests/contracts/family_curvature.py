@@ -7,7 +7,8 @@ from orthotheory.arrays import generator, standard_normal
 from orthotheory.methods import MFAC, MKOR, PSGD, AdAdaGrad, AdaPreLoRA, AdaptiveMemory, RandomScaling
 
 EASY_LR = {
-    "psgd": 0.05, "psgd-triangular": 0.05, "psgd-low-rank": 0.05, "mkor": 0.1, "m-fac": 3e-3, "adadagrad": 1.0,
+    "psgd": 0.05, "psgd-triangular": 0.05, "psgd-low-rank": 0.05, "psgd-x-shape": 0.05, "mkor": 0.1,
+    "m-fac": 3e-3, "adadagrad": 1.0,
     "adadagrad-coordinates": 0.3, "random-scaling": 0.05, "adaptive-memory": 0.5, "adaprelora": 0.01,
 }  # fmt: skip
 EASY_HYPER = {"m-fac": {"damping": 0.1, "window": 16}, "adaprelora": {"rank": 3}}
@@ -15,6 +16,7 @@ FIXED_RADIUS = {
     "psgd": ({}, 1e-12),
     "psgd-triangular": ({}, 1e-12),
     "psgd-low-rank": ({}, 1e-12),
+    "psgd-x-shape": ({}, 1e-12),
     "adadagrad": ({"eps": 0.0}, 1e-12),
     "adadagrad-coordinates": ({"eps": 0.0}, 1e-12),
     "adaprelora": ({"eps": 0.0}, 1e-12),
@@ -41,6 +43,20 @@ def psgd_triangular(w, grads, lr, mu, curvature=None):
             q = start_scale(h, v) * q
         a, b = q @ h.ravel(), np.linalg.solve(q.T, v.ravel())
         q = q - mu / (a @ a + b @ b) * np.triu(np.outer(a, a) - np.outer(b, b)) @ q
+        w = w - lr * (q.T @ q @ g.ravel()).reshape(w.shape)
+    return w
+
+
+def psgd_x_shape(w, grads, lr, mu):
+    size = w.size
+    mask = (np.eye(size) + np.eye(size)[::-1]) > 0
+    q = np.eye(size)
+    for k, g in enumerate(grads):
+        v = probes(w, k).ravel()
+        q = start_scale(g, v) * q if k == 0 else q
+        a, b = q @ g.ravel(), np.linalg.solve(q.T, v)
+        pull = np.where(mask, np.outer(a, a) - np.outer(b, b), 0.0)
+        q = q - mu / (a @ a + b @ b) * pull @ q
         w = w - lr * (q.T @ q @ g.ravel()).reshape(w.shape)
     return w
 
@@ -180,6 +196,7 @@ REFERENCES = {
         PSGD(geometry="triangular", curvature=bowl, precond_lr=0.5),
         lambda w, g: psgd_triangular(w, g, 0.01, 0.5, bowl),
     ),
+    "psgd, x shape": (methods.make("psgd-x-shape"), lambda w, g: psgd_x_shape(w, g, 0.01, 0.1)),
     "psgd, low rank": (PSGD(geometry="low-rank", rank=3), lambda w, g: psgd_low_rank(w, g, 0.01, 0.1, 3)),
     "mkor": (MKOR(), lambda w, g: mkor(w, g, 0.01, 0.9, 10, leading)),
     "mkor with new factors every three steps": (MKOR(period=3), lambda w, g: mkor(w, g, 0.01, 0.9, 3, leading)),
