@@ -11,6 +11,7 @@ from ..arrays import Array, array_namespace, backend_of, check_number, device_of
 from .contract import Aggregator, Card, Rows, Weighted, combine, compress, divide, gram, rows_of
 
 Order = Literal["random", "given"]
+VANISHED = 2.0**-46  # what rounding leaves of a row that is opposite to another, relative to the row
 
 
 def orders(rows: Rows, order: Order, rng: np.random.Generator) -> Array:
@@ -89,7 +90,11 @@ class GradVac(Aggregator):
     order: Order = "random"
     seed: int = 0
     card = Card(
-        "GradVac", "wang2021gradient", "exact", "no epsilon in the denominators; targets are kept below 1 - 1e-12"
+        "GradVac",
+        "wang2021gradient",
+        "exact",
+        "no epsilon in the denominators; targets are kept below 1 - 1e-12; a row of which others left only rounding "
+        "has no cosine",
     )
     random = True
     stateful = True
@@ -116,10 +121,12 @@ class GradVac(Aggregator):
             j = turn[..., step]
             here = xp.astype(j[..., None] == number, g.dtype)  # (..., m, m): row i meets row j
             other, size = here @ unit, xp.sqrt(xp.sum(v * v, axis=-1))
-            phi = xp.clip(divide(xp.sum(v * other, axis=-1), size), -1.0, 1.0)
+            along = xp.sum(v * other, axis=-1)
+            phi = xp.clip(divide(along, size), -1.0, 1.0)
+            across = xp.sqrt(xp.sum((v - along[..., None] * other) ** 2, axis=-1))  # |v| sqrt(1 - phi^2)
             t = xp.clip(xp.sum(here * target, axis=-1), -1 + 1e-12, 1 - 1e-12)
-            meets = (j != number) & (size > 0) & (pick(length, j) > 0)
-            gain = size * (t * xp.sqrt(1 - phi**2) / xp.sqrt(1 - t**2) - phi)
+            meets = (j != number) & (size > VANISHED * length) & (pick(length, j) > 0)
+            gain = across * t / xp.sqrt(1 - t**2) - along
             gain = xp.where(meets & (phi < t), gain, xp.zeros_like(gain))
             v = v + gain[..., None] * other
             a = a + here * divide(gain[..., None], length[..., None, :] + xp.zeros_like(a))

@@ -3,27 +3,78 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..arrays import Array, array_namespace
 from ..polar.svd import svd_of_moderate
+from .compensated import dot, two_product, two_sum
+from .cone import flat, put
 from .contract import Card, Rows, Weighted, divide, preference
 
+WELL = 1e-2  # s_min / s_1 of the unit rows from which one SVD is enough
+REFINEMENTS = 3
 
-def equal_projection(rows: Rows, p: Array) -> tuple[Array, Array]:
-    """Return b = H^+ p for the unit rows H, and its coefficients c with b = H^T c; shapes (..., n) and (..., m).
+
+class EqualProjection(NamedTuple):
+    """b = H^+ p for the unit rows H, (..., n), and a + a_low with b = (a + a_low) @ rows.unit, (..., m)."""
+
+    b: Array
+    a: Array
+    a_low: Array
+
+
+def equal_projection(rows: Rows, p: Array) -> EqualProjection:
+    """Solve H b = p with least norm, in least squares where the rows are dependent.
 
     Zero rows take no part. Singular values up to max(m, n) eps s_1 count as zero, and so does a b of 32 m eps |p|, as
-    opposite rows leave it. The error is eps cond(H). Cost: one SVD.
+    opposite rows leave it. Independent rows that are ill-conditioned are solved again with residuals in doubled
+    precision, so that b is accurate to rounding up to cond(H) of about 1e7. Cost: one SVD.
     """
     xp = array_namespace(rows.unit)
-    h = divide(rows.unit, rows.norm[..., None] + xp.zeros_like(rows.unit))
+    *batch, m, n = rows.unit.shape
+    items = flat(rows)
+    alive = items.norm > 0
+    p = xp.reshape(p + xp.zeros_like(rows.norm), items.norm.shape)
+    p = xp.where(alive, p, xp.zeros_like(p))
+    h = divide(items.unit, items.norm[..., None] + xp.zeros_like(items.unit))
     u, s, vh = svd_of_moderate(h)
-    y = divide((xp.matrix_transpose(u) @ xp.where(rows.norm > 0, p, xp.zeros_like(p))[..., None])[..., 0], s)
+    y = divide((xp.matrix_transpose(u) @ p[..., None])[..., 0], s)
     size, wanted = (xp.sqrt(xp.sum(a * a, axis=-1, keepdims=True)) for a in (y, p))
-    y = xp.where(size > 32 * p.shape[-1] * float(xp.finfo(p.dtype).eps) * wanted, y, xp.zeros_like(y))
+    y = xp.where(size > 32 * m * float(xp.finfo(p.dtype).eps) * wanted, y, xp.zeros_like(y))
     b = (xp.matrix_transpose(vh) @ y[..., None])[..., 0]
-    return b, (u @ divide(y, s)[..., None])[..., 0]
+    a = divide((u @ divide(y, s)[..., None])[..., 0], items.norm)
+    low = xp.zeros_like(a)
+    rank, rows_alive = (xp.sum(xp.astype(t, s.dtype), axis=-1) for t in (s > 0, alive))
+    least = xp.min(xp.where(s > 0, s, s[:, :1]), axis=-1)
+    hard = (rank == rows_alive) & (least < WELL * s[:, 0])
+    if bool(xp.any(hard)):
+        index = xp.nonzero(hard)[0]
+        some = (xp.take(t, index, axis=0) for t in (items.unit, items.norm, u, s, p, a))
+        b, a, low = (put(t, index, new) for t, new in zip((b, a, low), _refine(*some), strict=True))
+    shapes = (*batch, m)
+    return EqualProjection(xp.reshape(b, (*batch, n)), xp.reshape(a, shapes), xp.reshape(low, shapes))
+
+
+def _refine(unit: Array, norm: Array, u: Array, s: Array, p: Array, a: Array) -> tuple[Array, Array, Array]:
+    """Correct a by (H H^T)^-1 (p - H b); rows, norms, a and b enter in doubled precision. A step gains eps cond^2."""
+    xp = array_namespace(unit)
+    columns = xp.matrix_transpose(unit)
+    square, square_low = dot(unit, unit)
+    product, product_low = two_product(norm, norm)
+    norm_low = divide(square - product + (square_low - product_low), 2 * norm)
+    low = xp.zeros_like(a)
+    for left in range(REFINEMENTS, -1, -1):
+        high, tail = dot(columns, a[:, None, :])
+        b, rest = two_sum(high, tail + (columns @ low[..., None])[..., 0])
+        if left == 0:
+            return b, a, low
+        high, tail = dot(
+            xp.concat([unit, -norm[..., None]], axis=-1), xp.concat([b[:, None, :] + 0 * unit, p[..., None]], axis=-1)
+        )
+        lack = norm_low * p - high - (tail + (unit @ rest[..., None])[..., 0])
+        y = divide((xp.matrix_transpose(u) @ divide(lack, norm)[..., None])[..., 0], s * s)
+        a, low = two_sum(a, low + divide((u @ y[..., None])[..., 0], norm))
+    raise AssertionError
 
 
 @dataclass(frozen=True)
@@ -50,15 +101,24 @@ class IMTLG(Weighted):
     )
 
     def coefficients(self, rows, *rng):
+        found, factor = self._solve(rows)
+        return factor * found.a
+
+    def point(self, rows, *rng):
+        found, factor = self._solve(rows)
+        return factor * found.b
+
+    def _solve(self, rows: Rows) -> tuple[EqualProjection, Array]:
+        """Return b and 1 / sum(v) in units of the shortest row; v_i = a_i / scale_i is not rounded."""
         xp = array_namespace(rows.unit)
-        _, c = equal_projection(rows, xp.ones_like(rows.norm))
-        low = xp.min(xp.where(rows.length > 0, rows.length, xp.full_like(rows.length, 2.0)), axis=-1, keepdims=True)
-        v = divide(c * low, rows.length)  # weights in units of the shortest row
-        total = xp.sum(v, axis=-1, keepdims=True)
+        found = equal_projection(rows, xp.ones_like(rows.norm))
+        low = xp.min(xp.where(rows.scale > 0, rows.scale, xp.full_like(rows.scale, 2.0)), axis=-1, keepdims=True)
+        v, v_low = divide(found.a * low, rows.scale), divide(found.a_low * low, rows.scale)
+        total, tail = dot(v, xp.ones_like(v))
+        total = (total + (tail + xp.sum(v_low, axis=-1)))[..., None]
         vanishes = xp.abs(total) <= 1e-12 * xp.sum(xp.abs(v), axis=-1, keepdims=True)
         total = xp.abs(total) if self.sign_safe else total
-        w = divide(c * low, rows.norm * xp.where(vanishes, xp.ones_like(total), total))
-        return xp.where(vanishes, xp.zeros_like(w), w)
+        return found, xp.where(vanishes, xp.zeros_like(total), low / xp.where(vanishes, xp.ones_like(total), total))
 
 
 @dataclass(frozen=True)
@@ -79,8 +139,15 @@ class ConFIG(Weighted):
     card = Card("ConFIG", "liu2025config", "exact")
 
     def coefficients(self, rows, *rng):
+        found, factor = self._solve(rows)
+        return factor * found.a
+
+    def point(self, rows, *rng):
+        found, factor = self._solve(rows)
+        return factor * found.b
+
+    def _solve(self, rows: Rows) -> tuple[EqualProjection, Array]:
         xp = array_namespace(rows.unit)
-        b, c = equal_projection(rows, preference(self.preference, rows) + xp.zeros_like(rows.norm))
-        square = xp.sum(b * b, axis=-1, keepdims=True)
-        length = xp.sum(rows.scale * (rows.unit @ b[..., None])[..., 0], axis=-1, keepdims=True)
-        return divide(c * divide(length, square), rows.norm)
+        found = equal_projection(rows, preference(self.preference, rows))
+        length = xp.sum(rows.scale * (rows.unit @ found.b[..., None])[..., 0], axis=-1, keepdims=True)
+        return found, divide(length, xp.sum(found.b**2, axis=-1, keepdims=True))

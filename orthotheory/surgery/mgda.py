@@ -13,7 +13,7 @@ from typing import Literal
 
 from ..arrays import Array, array_namespace, check_number
 from .cone import flat, multipliers, put
-from .contract import Card, Rows, Weighted, divide, expand, reduce, rows_of
+from .contract import Card, Rows, Weighted, check_jacobian, divide, expand, reduce, rows_of
 from .dual_cone import project_mean
 
 BISECTIONS = 60  # halvings of 36 decades on a logarithmic scale: t to a relative 1e-16
@@ -83,6 +83,13 @@ class MGDA(Weighted):
 
     def point(self, rows, *rng):
         return min_norm(rows)[1]
+
+    def weights(self, jacobian: Array) -> Array:
+        """Return w of the simplex with update = w @ jacobian, (..., m); zero rows share all of it."""
+        check_jacobian(jacobian, "MGDA")
+        if 0 in jacobian.shape:
+            return super().weights(jacobian)
+        return self._restore(min_norm(rows_of(jacobian))[0], jacobian)
 
 
 @dataclass(frozen=True)

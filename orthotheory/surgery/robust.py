@@ -53,10 +53,9 @@ class Krum(Weighted):
                 f"{max(self.byzantine + 3, self.selected)} rows; got {m}."
             )
         g = rows.relative
-        apart = [xp.sqrt(xp.sum((g - g[..., i : i + 1, :]) ** 2, axis=-1)) for i in range(m)]
-        distance = xp.stack(apart, axis=-2)
-        near = xp.sort(distance, axis=-1)[..., 1 : m - self.byzantine - 1]
-        score = xp.sum(near**self.power, axis=-1)
+        apart = [xp.sum((g - g[..., i : i + 1, :]) ** 2, axis=-1) for i in range(m)]
+        near = xp.sort(xp.stack(apart, axis=-2), axis=-1)[..., 1 : m - self.byzantine - 1]
+        score = xp.sum(near ** (self.power / 2), axis=-1)  # exact ties of whole numbers stay ties at power 2
         rank = xp.argsort(xp.argsort(score, axis=-1, stable=True), axis=-1, stable=True)
         return xp.where(rank < self.selected, rows.scale / self.selected, xp.zeros_like(rows.scale))
 
