@@ -16,12 +16,7 @@ from ..theory.methods_counted import inverse_anew
 from ..theory.methods_preconditioned import power_step
 from ..theory.orthogonality import polar
 from .contract import Claim, Verdict
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the ends of the 95 percent interval of the mean, normal."""
-    half = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return float(np.mean(values)) - half, float(np.mean(values)) + half
+from .methods_subspaces import mean_interval
 
 
 def sophia_steps(condition: float, turned: bool, seed: int, limit: int) -> tuple[int, float]:
@@ -52,9 +47,9 @@ def free_of_condition(turned: bool, size: Size) -> Verdict:
         runs = [sophia_steps(condition, turned, seed, limit) for seed in range(seeds)]
         steps, shares = (np.array(column, dtype=float) for column in zip(*runs, strict=True))
         means.append(float(steps.mean()))
-        low, high = _interval(steps)
+        half = mean_interval(steps)[1]
         name = f"condition {condition:g}"
-        evidence |= {f"steps, {name}": means[-1], f"steps, {name}, half width": (high - low) / 2}
+        evidence |= {f"steps, {name}": means[-1], f"steps, {name}, half width": half}
         evidence[f"clipped share, {name}"] = float(shares.mean())
     ratio = max(means) / min(means)
     return Verdict(
@@ -101,13 +96,13 @@ def closer_than_shampoo(power: float, size: Size) -> Verdict:
         found["second step"].append(angle(rearranged @ right.ravel(), rearranged.T @ left.ravel()))
         s = np.linalg.svd(rearranged, compute_uv=False)
         found["best"].append(float(s[0] / np.linalg.norm(s)))
-    low, high = _interval(np.array(found["own"]) - np.array(found["half"]))
+    mean, half = mean_interval(np.array(found["own"]) - np.array(found["half"]))
     return Verdict(
-        "holds" if low > 0 else "refuted",
-        measured=(low + high) / 2,
+        "holds" if mean - half > 0 else "refuted",
+        measured=mean,
         expected="a mean gain in cosine over Shampoo's powers 1/2 above 0 by its whole interval",
         evidence={f"cosine, {k}": float(np.mean(v)) for k, v in found.items()}
-        | {"power": power, "half width of the gain": (high - low) / 2},
+        | {"power": power, "half width of the gain": half},
     )
 
 
@@ -128,16 +123,16 @@ def follows_full_matrix(square: bool, reference: bool, size: Size) -> Verdict:
                 first.append(_cosine(step, polar(grad)))
         full.append(_cosine(step.ravel(), _power(moment, -0.5) @ grad.ravel()))
         from_polar.append(_cosine(step, polar(grad)))
-    low, high = _interval(np.array(full) - np.array(from_polar))
+    mean, half = mean_interval(np.array(full) - np.array(from_polar))
     return Verdict(
-        "holds" if low > 0 else "refuted",
-        measured=(low + high) / 2,
+        "holds" if mean - half > 0 else "refuted",
+        measured=mean,
         expected="a mean difference of cosines above 0 by its whole interval",
         evidence={
             "cosine to full-matrix AdaGrad": float(np.mean(full)),
             "cosine to the polar factor": float(np.mean(from_polar)),
             "cosine to the polar factor, first step": float(np.mean(first)),
-            "half width": (high - low) / 2,
+            "half width": half,
         },
     )
 

@@ -34,7 +34,7 @@ def hamiltonian_falls(stale: bool, size: Size) -> Verdict:
     )
 
 
-def _interval(values: list[float]) -> tuple[float, float]:
+def mean_interval(values: np.ndarray | list[float]) -> tuple[float, float]:
     """Return the mean and half the width of its 95 percent interval, normal."""
     return float(np.mean(values)), 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5
 
@@ -88,7 +88,7 @@ def matches_svd(families: dict[str, Family], size: Size) -> Verdict:
             shares["cosine"].append(e["cosine"] / e["svd"])
             shares["random"].append(float(np.sum((x @ orthogonal(n, rng)[:, : n // 4]) ** 2)) / e["svd"])
         for key, values in shares.items():
-            mean, half = _interval(values)
+            mean, half = mean_interval(values)
             evidence[f"{name}, {key}"], evidence[f"{name}, {key}, half width"] = mean, half
             if key == "cosine":
                 lows.append(mean - half)

@@ -131,17 +131,17 @@ class PSGD(Method):
             return xp.eye(k, dtype=w.dtype, device=device_of(w)) * one
 
         m, n = w.shape[-2:]
+        ones = xp.reshape(1 + zeros_like(w), (*w.shape[:-2], m * n, 1))
         if self.geometry == "triangular":
             factors: tuple[Array, ...] = (eye(m * n),)
         elif self.geometry == "kronecker":
             factors = (eye(m), eye(n), zeros_like(one), zeros_like(one))
         elif self.geometry == "x-shape":
-            d = xp.ones_like(eye(m * n)[..., :1])
-            factors = (d, zeros_like(d))
+            factors = (ones, zeros_like(ones))
         else:
             u, v = (0.1 * standard_normal((m * n, self.rank), self.seed + i, like=w) for i in (1, 2))
             scale = (m * n * self.rank) ** -0.5
-            factors = (scale * u * one, scale * v * one, xp.ones_like(eye(m * n)[..., :1]))
+            factors = (scale * u * one, scale * v * one, ones)
         return self.State(factors, 0)
 
     def update(self, w, grad, state):
