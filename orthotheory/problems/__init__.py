@@ -11,7 +11,7 @@ from .constrained import Constrained, StarConvex, digits_budget, projection, spe
 from .contract import Constant, Problem
 from .digits import SoftmaxRegression, digits
 from .multi_objective import Fonseca, MultiObjective, Quadratics, Squares, fonseca, pareto_quadratics, squares
-from .multi_tasks import LayerTasks, RetainAndForget, layer_tasks, retain_and_forget
+from .multi_tasks import LayerTasks, RetainAndForget, layer_tasks, retain_and_forget, task_matrices
 from .network import TwoLayer, network
 from .noise import NOISES, Gaussian, HeavyTailed, LowRank, Minibatch
 from .quadratic import KroneckerQuadratic, LeastSquares, least_squares, log_spectrum, orthogonal, quadratic
@@ -31,6 +31,7 @@ TABLE: dict[str, Callable[..., Problem]] = {
     "squares": squares,
     "fonseca": fonseca,
     "layer-tasks": layer_tasks,
+    "task-matrices": task_matrices,
     "retain-forget": retain_and_forget,
     "layers": layers,
     "network": network,
@@ -107,4 +108,5 @@ __all__ = [
     "ramp",
     "retain_and_forget",
     "squares",
+    "task_matrices",
 ]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+from typing import Literal
 
 import numpy as np
 
 from ..arrays import Array, Backend, array_namespace, backend, backend_of, frobenius, generator, to_host
+from ..names import closest
 from ..norms import Norm
 from .contract import Constant, Dtype
 from .curvature import Form, smoothness
-from .multi_objective import MultiObjective, in_norm
+from .multi_objective import MultiObjective, Quadratics, in_norm
 from .noise import Gaussian
 from .tasks import LinearTask, RetainForget
 from .tasks import retain_forget as draw_pair
+from .tasks import task_matrices as draw_matrices
 from .tasks import task_sequence as draw_tasks
 
 
@@ -143,3 +146,27 @@ def retain_and_forget(
     """Build losses to keep and one to raise, whose inputs share a mean direction in the proportion `overlap`."""
     pair = draw_pair(n=size, retain=retain, samples=samples, overlap=overlap, seed=seed, dtype=dtype, device=device)
     return RetainAndForget(pair, noise=noise)
+
+
+def task_matrices(
+    *,
+    tasks: int = 4,
+    rows: int = 8,
+    columns: int = 6,
+    kind: Literal["random", "low-rank"] = "random",
+    rank: int = 2,
+    dtype: Dtype = "float64",
+    seed: int = 0,
+    noise: Gaussian | None = None,
+    device: str | Backend | None = None,
+) -> Quadratics:
+    """Build f_t(W) = |W - T_t|_F^2 / 2 for random task matrices T_t, from W = 0: merging as several objectives.
+
+    The Pareto set is the convex hull of the task matrices, in which every merged matrix sum p_t T_t lies.
+    """
+    closest(kind, dict.fromkeys(("random", "low-rank")), "kind of tasks")
+    where = backend(device)
+    t = draw_matrices(tasks=tasks, rows=rows, columns=columns, kind=kind, rank=rank, seed=seed, dtype=dtype,
+                      device=where)  # fmt: skip
+    eye = where.asarray(np.broadcast_to(np.eye(rows), (tasks, rows, rows)).copy(), dtype=dtype)
+    return Quadratics(eye, t, where.asarray(np.zeros((rows, columns)), dtype=dtype), noise=noise)
