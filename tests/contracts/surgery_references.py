@@ -179,12 +179,13 @@ def jacobi(a):
     a = np.array(a, Wide)
     b, m, _ = a.shape
     u = np.zeros((b, m, m), Wide) + np.eye(m, dtype=Wide)
+    whole = np.sum(a**2, axis=(1, 2))
     for _ in range(40):
         worst = 0.0
         for i in range(m):
             for k in range(i + 1, m):
                 x, y, z = (np.sum(a[:, s] * a[:, t], axis=1) for s, t in ((i, i), (k, k), (i, k)))
-                alive = np.minimum(x, y) > 1e-60 * np.maximum(x, y)  # what is less is rounding of a dependent row
+                alive = np.minimum(x, y) > 1e-60 * whole  # what is less is rounding of a dependent row
                 off = np.where(alive, np.abs(z), 0) / np.sqrt(np.where(alive, x * y, 1))
                 worst = max(worst, float(np.max(off, initial=0)))
                 turn = np.arctan2(2 * z, x - y) / 2
