@@ -1,0 +1,594 @@
+"""From a recorded program to LLVM IR: fused loops, reductions and tile products, one run after another.
+
+A program is cut into phases. A phase computes numbers, then passes once over the entries of the matrices, then closes
+its reductions, then runs its products; a matrix that a later phase needs is kept in a buffer. Entry-wise operations
+run as late as they can, so that what they read need not be kept twice.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .matmul_tile import Function, Product, Target, emit
+from .recording import Node, Program, Unrecordable
+
+SUMS = {"sum": ("fadd reassoc", "0.0"), "max": ("maximum", "-inf")}
+COMPARE = {
+    "equal": "oeq", "not_equal": "une", "less": "olt", "less_equal": "ole", "greater": "ogt", "greater_equal": "oge",
+}  # fmt: skip
+ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
+CALLS = {"sqrt": "sqrt", "abs": "fabs", "floor": "floor", "log2": "log2", "exp": "exp", "pow": "pow",
+         "maximum": "maximum", "minimum": "minimum"}  # fmt: skip
+LEAVES = ("input", "constant", "number", "scalar", "step", "fill")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a matrix lies in memory: rows of so many entries at a distance, the long side first, or all in a row."""
+
+    rows: int
+    columns: int
+    stride: int
+    padded: bool = True  # entries between `columns` and `stride` are there, and zero
+
+    @staticmethod
+    def of(program: Program, target: Target) -> Layout:
+        """Return the layout of the matrices that products meet."""
+        long, short = sorted((program.rows, program.columns), reverse=True)
+        if target.interleaved:
+            return Layout(long, short, short)
+        return Layout(long, short, row_distance(short, target))
+
+    @property
+    def size(self) -> int:
+        """Entries of a matrix with its padding."""
+        return self.rows * self.stride if self.padded else self.rows * self.columns
+
+
+def constant(kind: str, value: float) -> str:
+    """Return a number as the IR writes it."""
+    value = float(np.float32(value)) if kind == "float" else value
+    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+
+
+@dataclass
+class Compiler:
+    """Emits one program for one target; `text` is the module, with the function `advance`."""
+
+    program: Program
+    target: Target
+    layout: Layout
+    module: dict[str, str] = field(default_factory=dict)
+    declared: set[str] = field(default_factory=set)
+
+    def __post_init__(self):
+        self.nodes = self.program.nodes
+        self.used = self._used()
+        self._schedule()
+        self._place()
+
+    # --- what runs when ---
+
+    def root(self, i: int) -> int:
+        """Return the node behind transposes."""
+        while self.nodes[i].op == "transpose":
+            i = self.nodes[i].args[0]
+        return i
+
+    def args(self, i: int) -> list[int]:
+        """Return the nodes a node acts on."""
+        return [self.root(a) for a in self.nodes[i].args]
+
+    def _used(self) -> list[int]:
+        wanted, stack = set(), [self.root(i) for _, i in self.program.outputs]
+        while stack:
+            i = stack.pop()
+            if i not in wanted:
+                wanted.add(i)
+                stack += self.args(i)
+        return sorted(wanted)
+
+    def is_loop(self, i: int) -> bool:
+        """Whether a node is an entry-wise matrix."""
+        node = self.nodes[i]
+        return node.kind == "matrix" and node.op not in (*LEAVES, "product", *SUMS)
+
+    def _schedule(self) -> None:
+        ready: dict[int, int] = {}
+        for i in self.used:
+            node = self.nodes[i]
+            latest = max((ready[a] for a in self.args(i)), default=0)
+            ready[i] = latest + (node.op in SUMS or node.op == "product")
+        self.ready = ready
+        self.last = max((ready[i] for i in self.used), default=0)
+        self.phase = {i: self.last if self.is_loop(i) else ready[i] for i in self.used}
+        for i in reversed(self.used):  # an argument of a loop runs no later than the loop
+            node = self.nodes[i]
+            limit = ready[i] - 1 if node.op in SUMS or node.op == "product" else self.phase[i]
+            for a in self.args(i):
+                if self.is_loop(a):
+                    self.phase[a] = min(self.phase[a], limit)
+
+    def reads(self, i: int) -> list[tuple[int, bool]]:
+        """Return the phases that read a matrix, and whether in a product."""
+        found = []
+        for j in self.used:
+            if i in self.args(j):
+                op = self.nodes[j].op
+                found.append((self.ready[j] - 1 if op in SUMS or op == "product" else self.phase[j], op == "product"))
+        return found
+
+    def _place(self) -> None:
+        """Choose a buffer for each matrix that is needed after its loop, and where outputs are stored."""
+        self.stores: dict[int, list[tuple[int, str]]] = {}  # phase: (node, output)
+        targets: dict[str, int] = dict(self.program.outputs)
+        until: dict[int, int] = {}
+        for i in self.used:
+            node = self.nodes[i]
+            if node.kind not in ("matrix", "short") or node.op in LEAVES:
+                continue
+            phases = self.reads(i)
+            if node.op == "product":
+                until[i] = max((p for p, _ in phases), default=self.last)
+            elif any(p != self.phase[i] or in_product for p, in_product in phases):
+                if node.logical:
+                    raise Unrecordable("a test kept from one pass to the next")
+                until[i] = max(p for p, _ in phases)
+        inputs = {self.nodes[i].detail: i for i in self.used if self.nodes[i].op == "input"}
+        for name, out in targets.items():
+            i = self.root(out)
+            if self.nodes[i].kind != "matrix":
+                continue
+            when = self.phase[i] if self.is_loop(i) else self.last
+            blocked = name in inputs and any(p > when or (p >= when and prod) for p, prod in self.reads(inputs[name]))
+            if name in inputs:  # another output may be this very input
+                blocked = blocked or any(self.root(o) == inputs[name] for o in targets.values() if o != out)
+            if blocked and when < self.last:
+                when = self.last
+                until[i] = self.last
+            elif not self.is_loop(i):
+                until[i] = self.last
+            self.stores.setdefault(when, []).append((i, name))
+        self.buffer: dict[int, int] = {}
+        free: dict[str, list[int]] = {"matrix": [], "short": []}
+        self.places: list[int] = []
+        total = 0
+        begins = {
+            i: self.phase[i] if self.is_loop(i) else self.ready[i] - 1 for i in until if self.nodes[i].op not in LEAVES
+        }
+        active: list[tuple[int, int]] = []
+        short = self.layout.stride * (self.layout.stride if not self.target.interleaved else self.layout.columns)
+        for i in sorted(begins, key=begins.__getitem__):
+            for end, j in [a for a in active if a[0] < begins[i]]:
+                active.remove((end, j))
+                free[self.nodes[j].kind].append(self.buffer[j])
+            kind = self.nodes[i].kind
+            if free[kind]:
+                self.buffer[i] = free[kind].pop()
+            else:
+                self.buffer[i] = total
+                total += self.layout.size if kind == "matrix" else short
+                total = -(-total // 16) * 16
+            active.append((until[i], i))
+        self.workspace = total * (self.target.lanes if self.target.interleaved else 1)
+
+    # --- values ---
+
+    def call(self, f: Function, op: str, kind: str, *values: str, flags: str = "") -> str:
+        """Call an intrinsic on values of one type."""
+        suffix = {"float": "f32", "double": "f64"}.get(
+            kind
+        ) or f"v{self.target.lanes}{'f32' if 'float' in kind else 'f64'}"
+        self.declared.add(f"declare {kind} @llvm.{op}.{suffix}({', '.join([kind] * len(values))})")
+        listed = ", ".join(f"{kind} {v}" for v in values)
+        return f.let(f"call {flags} {kind} @llvm.{op}.{suffix}({listed})")
+
+    def number(self, f: Function, i: int, kind: str) -> str:
+        """Return a number or a scalar of a run as a value of the given type."""
+        t, node = self.target, self.nodes[i]
+        value, own = self.values[i], {"number": "double"}.get(node.kind, t.each)
+        if node.logical:
+            if kind == t.vector and own != t.vector:
+                first = f.let(f"insertelement <{t.lanes} x i1> poison, i1 {value}, i64 0")
+                zeros = f"<{t.lanes} x i32> zeroinitializer"
+                value = f.let(f"shufflevector <{t.lanes} x i1> {first}, <{t.lanes} x i1> poison, {zeros}")
+            return value
+        if own == "double" and kind != "double" and t.scalar != "double":
+            value, own = f.let(f"fptrunc double {value} to float"), "float"
+        return f.splat(value) if kind == t.vector and own != t.vector else value
+
+    def entrywise(self, f: Function, node: Node, values: list[str], kind: str, shared: list[bool]) -> str:
+        """Return one operation on values of one type; `shared` says which are one number for a whole matrix."""
+        op = node.op
+        if op == "divide" and shared == [False, True]:
+            tiny, up = (2.0**-100, 2.0**24) if "float" in kind else (2.0**-1000, 2.0**53)
+            x, s = values
+            small = f.let(f"fcmp olt {kind} {self.call(f, 'fabs', kind, s)}, {self.full(kind, tiny)}")
+            lift = f.let(
+                f"select {self.test(kind)} {small}, {kind} {self.full(kind, up)}, {kind} {self.full(kind, 1.0)}"
+            )
+            inverse = f.let(f"fdiv {kind} {self.full(kind, 1.0)}, {f.let(f'fmul {kind} {s}, {lift}')}")
+            return f.let(f"fmul {kind} {f.let(f'fmul {kind} {x}, {lift}')}, {inverse}")
+        if op in ARITHMETIC:
+            return f.let(f"{ARITHMETIC[op]} contract {kind} {values[0]}, {values[1]}")
+        if op in COMPARE:
+            return f.let(f"fcmp {COMPARE[op]} {kind} {values[0]}, {values[1]}")
+        if op in ("logical_and", "logical_or"):
+            return f.let(f"{op.removeprefix('logical_')} {self.test(kind)} {values[0]}, {values[1]}")
+        if op == "logical_not":
+            yes = "true" if kind in ("float", "double") else "splat (i1 true)"
+            return f.let(f"xor {self.test(kind)} {values[0]}, {yes}")
+        if op == "negative":
+            return f.let(f"fneg {kind} {values[0]}")
+        if op == "where":
+            own = self.test(kind) if node.logical else kind
+            return f.let(f"select {self.test(kind)} {values[0]}, {own} {values[1]}, {own} {values[2]}")
+        if op == "isfinite":
+            return f.let(f"fcmp olt {kind} {self.call(f, 'fabs', kind, values[0])}, {self.full(kind, np.inf)}")
+        if op == "sign":
+            x, test = values[0], self.test(kind)
+            up = f.let(f"fcmp ogt {kind} {x}, {self.full(kind, 0.0)}")
+            down = f.let(f"fcmp olt {kind} {x}, {self.full(kind, 0.0)}")
+            low = f.let(f"select {test} {down}, {kind} {self.full(kind, -1.0)}, {kind} {x}")
+            return f.let(f"select {test} {up}, {kind} {self.full(kind, 1.0)}, {kind} {low}")
+        if op == "power_of_two":
+            whole = self.integers(kind)
+            mask = 0x7F800000 if "float" in kind else 0x7FF0000000000000
+            bits = f.let(f"bitcast {kind} {values[0]} to {whole}")
+            return f.let(f"bitcast {whole} {f.let(f'and {whole} {bits}, {self.full_integer(kind, mask)}')} to {kind}")
+        if op == "cosh":
+            return self.cosh(f, values[0], kind)
+        return self.call(f, CALLS[op], kind, *values)
+
+    def cosh(self, f: Function, x: str, kind: str) -> str:
+        """Return cosh x = 2^(k-1) (E + O) + 2^(-k-1) (E - O): e^r in even and odd part, |x| = k log 2 + r."""
+        narrow = "float" in kind
+        full, whole = (lambda v: self.full(kind, v)), self.integers(kind)
+        y = self.call(f, "minimum", kind, self.call(f, "fabs", kind, x), full(89.0 if narrow else 710.4))
+        k = self.call(f, "rint", kind, f.let(f"fmul {kind} {y}, {full(1 / np.log(2))}"))
+        high = 0.693359375
+        low = float(np.log(2) - high) if narrow else 0.0
+        if narrow:
+            r = f.let(f"fsub {kind} {y}, {f.let(f'fmul {kind} {k}, {full(high)}')}")
+            r = f.let(f"fsub {kind} {r}, {f.let(f'fmul {kind} {k}, {full(low)}')}")
+        else:
+            r = y
+            for part in (6.93147180369123816490e-01, 1.90821492927058770002e-10):
+                r = f.let(f"fsub {kind} {r}, {f.let(f'fmul {kind} {k}, {full(part)}')}")
+        square = f.let(f"fmul {kind} {r}, {r}")
+        parts = []
+        for start in (0, 1):
+            coefficients = [1 / float(np.prod(np.arange(1.0, j + 1))) for j in range(start, 8 if narrow else 14, 2)]
+            value = full(coefficients[-1])
+            for c in reversed(coefficients[:-1]):
+                value = f.let(f"fadd contract {kind} {f.let(f'fmul contract {kind} {value}, {square}')}, {full(c)}")
+            parts.append(value)
+        even, odd = parts[0], f.let(f"fmul {kind} {parts[1]}, {r}")
+        suffix = f"v{self.target.lanes}" if kind == self.target.vector else ""
+        ints, floats = ("i32", "f32") if narrow else ("i64", "f64")
+        name = f"@llvm.fptosi.sat.{suffix}{ints}.{suffix}{floats}"
+        self.declared.add(f"declare {whole} {name}({kind})")
+        n = f.let(f"call {whole} {name}({kind} {k})")
+        bias, shift = (127, 23) if narrow else (1023, 52)
+        sides = []
+        for sign in ("add", "sub"):
+            e = f.let(f"{sign} {whole} {self.full_integer(kind, bias - 1)}, {n}")
+            good = f.let(f"icmp sgt {whole} {e}, {self.full_integer(kind, 0)}")
+            e = f.let(f"select {self.test(kind)} {good}, {whole} {e}, {whole} {self.full_integer(kind, 0)}")
+            power = f.let(f"bitcast {whole} {f.let(f'shl {whole} {e}, {self.full_integer(kind, shift)}')} to {kind}")
+            half = f.let(f"f{sign} {kind} {even}, {odd}")
+            sides.append(f.let(f"fmul {kind} {half}, {power}"))
+        return f.let(f"fadd {kind} {sides[0]}, {sides[1]}")
+
+    def full(self, kind: str, value: float) -> str:
+        """Return a constant in all places of a type."""
+        if kind in ("float", "double"):
+            return constant(kind, value)
+        return f"splat ({self.target.scalar} {constant(self.target.scalar, value)})"
+
+    def integers(self, kind: str) -> str:
+        """Return the type of integers as wide as a type of numbers."""
+        one = "i32" if "float" in kind else "i64"
+        return one if kind in ("float", "double") else f"<{self.target.lanes} x {one}>"
+
+    def full_integer(self, kind: str, value: int) -> str:
+        """Return an integer in all places of such a type."""
+        one = "i32" if "float" in kind else "i64"
+        return str(value) if kind in ("float", "double") else f"splat ({one} {value})"
+
+    def test(self, kind: str) -> str:
+        """Return the type of a comparison of values of a type."""
+        return "i1" if kind in ("float", "double") else f"<{self.target.lanes} x i1>"
+
+    # --- the function ---
+
+    def pointer(self, f: Function, i: int) -> str:
+        """Return where a matrix lies."""
+        node = self.nodes[i]
+        if node.op == "input":
+            return self.pointers[node.detail]
+        if node.op == "constant":
+            return self.pointers[f"constant {node.detail} {int(node.flipped)}"]
+        return f.at("%ws", self.buffer[i] * (self.target.lanes if self.target.interleaved else 1))
+
+    def names(self) -> list[str]:
+        """Return the pointers the function takes: inputs and outputs of a run, then what all runs share."""
+        own = [self.nodes[i].detail for i in self.used if self.nodes[i].op == "input"]
+        own += [
+            name for name, i in self.program.outputs if self.nodes[self.root(i)].kind == "matrix" and name not in own
+        ]
+        return own + self.shared()
+
+    def shared(self) -> list[str]:
+        """Return the names of constants: their number, and whether they stand for a transpose."""
+        return [
+            f"constant {n.detail} {int(n.flipped)}" for n in (self.nodes[i] for i in self.used) if n.op == "constant"
+        ]
+
+    def text(self) -> str:
+        """Return the module."""
+        t = self.target
+        f = Function(t)
+        lanes = t.lanes if t.interleaved else 1
+        own = [n for n in self.names() if not n.startswith("constant")]
+        bases = {
+            n: f.let(f"load ptr, ptr {f.let(f'getelementptr ptr, ptr %matrices, i64 {k}')}")
+            for k, n in enumerate(self.names())
+        }
+        numbers = {}
+        for i in self.used:
+            if self.nodes[i].op == "number":
+                at = f.let(f"getelementptr double, ptr %numbers, i64 {self.nodes[i].detail}")
+                numbers[i] = f.let(f"load double, ptr {at}")
+        beta = {}
+        for i in self.used:
+            if self.nodes[i].op == "product":
+                for d in self.nodes[i].detail:
+                    if d is not None and d not in beta:
+                        x = f.let(f"load double, ptr {f.let(f'getelementptr double, ptr %numbers, i64 {d}')}")
+                        beta[d] = x if t.scalar == "double" else f.let(f"fptrunc double {x} to float")
+        self.factors = beta
+        with f.loop("%first", "%last") as run:
+            offset = f.let(f"mul i64 {run}, {self.layout.size * lanes}")
+            still = {n: f.at(bases[n], offset) for n in own if n != "noise"}
+            scalars = {}
+            row = f.let(f"mul i64 {run}, {max(len(self.program.scalars), 1) * lanes}")
+            for k in self.used:
+                if self.nodes[k].op == "scalar":
+                    place = f.at("%hyper", row)
+                    scalars[k] = f.load(t.each, f.at(place, self.program.scalars.index(self.nodes[k].detail) * lanes))
+            with f.loop("%begin", "%end") as step:
+                self.pointers = {**bases, **still}
+                if "noise" in own:
+                    past = f.let(f"sub i64 {step}, %begin")
+                    which = f.let(f"add i64 {f.let(f'mul i64 {past}, %total')}, {run}")
+                    self.pointers["noise"] = f.at(bases["noise"], f.let(f"mul i64 {which}, {self.layout.size * lanes}"))
+                self.values = {**numbers, **scalars}
+                for k in self.used:
+                    if self.nodes[k].op == "step":
+                        self.values[k] = f.let(f"sitofp i64 {step} to double")
+                for phase in range(self.last + 1):
+                    self._phase(f, phase)
+                self._report(f, run, step)
+        head = (
+            "define void @advance(ptr %matrices, ptr %hyper, ptr %numbers, ptr %ws, i64 %first, i64 %last, i64 %begin, "
+            "i64 %end, i64 %total, ptr %codes)"
+        )
+        self.module["advance"] = f.text(head)
+        return "\n".join([*sorted(self.declared), *self.module.values()])
+
+    def _report(self, f: Function, run: str, step: str) -> None:
+        """Write 2 step (weights) or 2 step + 1 (gradient) at the first step that meets a non-finite number."""
+        t = self.target
+        for name, out in self.program.outputs:
+            if not name.startswith("bad "):
+                continue
+            sick = f.let(f"fcmp uno {t.each} {self.values[out]}, {self.values[out]}")
+            code = f.let(f"add i64 {f.let(f'shl i64 {step}, 1')}, {int(name == 'bad gradient')}")
+            for lane in range(t.lanes if t.interleaved else 1):
+                one = f.let(f"extractelement <{t.lanes} x i1> {sick}, i64 {lane}") if t.interleaved else sick
+                index = f.let(f"add i64 {f.let(f'mul i64 {run}, {t.lanes}')}, {lane}") if t.interleaved else run
+                at = f.let(f"getelementptr i64, ptr %codes, i64 {index}")
+                old = f.let(f"load i64, ptr {at}")
+                new = f.let(f"and i1 {one}, {f.let(f'icmp slt i64 {old}, 0')}")
+                f.put(f"store i64 {f.let(f'select i1 {new}, i64 {code}, i64 {old}')}, ptr {at}")
+
+    def _phase(self, f: Function, phase: int) -> None:
+        for i in self.used:
+            node = self.nodes[i]
+            if node.kind in ("number", "scalar") and node.op not in (*LEAVES, *SUMS) and self.ready[i] == phase:
+                kind = "double" if node.kind == "number" else self.target.each
+                values = [self.number(f, a, kind) for a in self.args(i)]
+                self.values[i] = self.entrywise(f, node, values, kind, [False] * len(values))
+            elif node.op == "fill" and node.kind == "scalar" and phase == 0:
+                self.values[i] = self.number(f, node.args[0], self.target.each)
+        reductions = [i for i in self.used if self.nodes[i].op in SUMS and self.ready[i] - 1 == phase]
+        stores = [
+            (i, self.pointer(f, i))
+            for i in self.used
+            if self.is_loop(i) and i in self.buffer and self.phase[i] == phase
+        ]
+        stores += [(i, self.pointers[name]) for i, name in self.stores.get(phase, [])]
+        stores = [
+            (i, p) for i, p in stores if not (self.nodes[i].op == "input" and self.pointers[self.nodes[i].detail] == p)
+        ]
+        if reductions or stores:
+            self._loop(f, phase, reductions, stores)
+        for i in self.used:
+            if self.nodes[i].op == "product" and self.ready[i] - 1 == phase:
+                self._product(f, i)
+
+    def _loop(self, f: Function, phase: int, reductions: list[int], stores: list[tuple[int, str]]) -> None:
+        t, at = self.target, self.layout
+        unit = 1 if t.interleaved else t.lanes
+        runs = [(at.rows, at.columns, at.stride)]
+        if t.interleaved or at.columns == at.stride:
+            runs = [(1, at.rows * at.columns, 0)]
+        ((rows, columns, stride),) = runs
+        whole, tail = columns // unit, columns % unit
+        repeat = next(r for r in (4, 3, 2, 1) if whole % r == 0)
+        starts = {i: constant(t.scalar, 0.0 if self.nodes[i].op == "sum" else -np.inf) for i in reductions}
+        sums = {(i, r): f.slot(t.vector, f"splat ({t.scalar} {starts[i]})") for i in reductions for r in range(repeat)}
+        lanes = t.lanes if t.interleaved else 1
+        with f.loop(0, rows) as row:
+            base = f.let(f"mul i64 {row}, {stride}")
+            if whole:
+                with f.loop(0, whole * unit, unit * repeat) as column:
+                    index = f.let(f"add i64 {base}, {column}")
+                    pending = []
+                    for r in range(repeat):
+                        place = f.let(f"add i64 {index}, {r * unit}")
+                        pending += self._entries(
+                            f, phase, place, lanes, reductions, stores, {i: sums[i, r] for i in reductions}
+                        )
+                    for value, p in pending:
+                        f.store(t.vector, value, p)
+            if tail:
+                place = f.let(f"add i64 {base}, {whole * unit}")
+                chosen = {i: sums[i, 0] for i in reductions}
+                for value, p in self._entries(f, phase, place, lanes, reductions, stores, chosen, tail):
+                    mask = self._mask(tail)
+                    if at.padded:
+                        f.store(t.vector, f.let(f"select {mask}, {t.vector} {value}, {t.vector} zeroinitializer"), p)
+                    else:
+                        name = f"@llvm.masked.store.v{t.lanes}{'f32' if t.scalar == 'float' else 'f64'}.p0"
+                        self.declared.add(f"declare void {name}({t.vector}, ptr, i32, <{t.lanes} x i1>)")
+                        f.put(f"call void {name}({t.vector} {value}, ptr {p}, i32 {t.bytes}, {mask})")
+        for i in reductions:
+            combine = "fadd" if self.nodes[i].op == "sum" else "maximum"
+            total = f.let(f"load {t.vector}, ptr {sums[i, 0]}")
+            for r in range(1, repeat):
+                other = f.let(f"load {t.vector}, ptr {sums[i, r]}")
+                total = (
+                    f.let(f"fadd {t.vector} {total}, {other}")
+                    if combine == "fadd"
+                    else self.call(f, "maximum", t.vector, total, other)
+                )
+            if not t.interleaved:
+                suffix = f"v{t.lanes}{'f32' if t.scalar == 'float' else 'f64'}"
+                if combine == "fadd":
+                    self.declared.add(f"declare {t.scalar} @llvm.vector.reduce.fadd.{suffix}({t.scalar}, {t.vector})")
+                    total = f.let(
+                        f"call reassoc {t.scalar} @llvm.vector.reduce.fadd.{suffix}({t.scalar} 0.0, {t.vector} {total})"
+                    )
+                else:
+                    self.declared.add(f"declare {t.scalar} @llvm.vector.reduce.fmaximum.{suffix}({t.vector})")
+                    total = f.let(f"call {t.scalar} @llvm.vector.reduce.fmaximum.{suffix}({t.vector} {total})")
+            self.values[i] = total
+
+    def _mask(self, tail: int) -> str:
+        bits = ", ".join(f"i1 {'true' if k < tail else 'false'}" for k in range(self.target.lanes))
+        return f"<{self.target.lanes} x i1> <{bits}>"
+
+    def _entries(self, f, phase, place, lanes, reductions, stores, sums, tail: int = 0) -> list[tuple[str, str]]:
+        """Compute the entries at one place; return what is to be stored there."""
+        t = self.target
+        memo: dict[int, str] = {}
+        scaled = f.let(f"mul i64 {place}, {lanes}") if lanes > 1 else place
+
+        def load(pointer: str) -> str:
+            if tail and not self.layout.padded:
+                name = f"@llvm.masked.load.v{t.lanes}{'f32' if t.scalar == 'float' else 'f64'}.p0"
+                self.declared.add(f"declare {t.vector} {name}(ptr, i32, <{t.lanes} x i1>, {t.vector})")
+                listed = f"ptr {pointer}, i32 {t.bytes}, {self._mask(tail)}, {t.vector} zeroinitializer"
+                return f.let(f"call {t.vector} {name}({listed})")
+            return f.load(t.vector, pointer)
+
+        def value(i: int) -> str:
+            if i in memo:
+                return memo[i]
+            node = self.nodes[i]
+            if node.kind in ("number", "scalar"):
+                result = self.number(f, i, t.vector)
+            elif node.op == "fill":
+                result = self.number(f, node.args[0], t.vector)
+            elif node.op == "constant" and t.interleaved:
+                result = f.splat(f.load(t.scalar, f.at(self.pointer(f, i), place)))
+            elif self.is_loop(i) and self.phase[i] == phase:
+                args = self.args(i)
+                values = [value(a) for a in args]
+                result = self.entrywise(f, node, values, t.vector, [self.nodes[a].kind != "matrix" for a in args])
+            else:
+                result = load(f.at(self.pointer(f, i), scaled))
+            memo[i] = result
+            return result
+
+        for i in reductions:
+            x = value(self.args(i)[0])
+            old = f.let(f"load {t.vector}, ptr {sums[i]}")
+            new = (
+                f.let(f"fadd contract {t.vector} {old}, {x}")
+                if self.nodes[i].op == "sum"
+                else self.call(f, "maximum", t.vector, old, x)
+            )
+            if tail:
+                new = f.let(f"select {self._mask(tail)}, {t.vector} {new}, {t.vector} {old}")
+            f.put(f"store {t.vector} {new}, ptr {sums[i]}")
+        return [(value(i), f.at(p, scaled)) for i, p in stores]
+
+    def _product(self, f: Function, i: int) -> None:
+        node, at = self.nodes[i], self.layout
+        if not at.padded:
+            raise Unrecordable("a product of matrices that are not laid out for it")
+        first, second = (self._operand(a) for a in node.args[:2])
+        swapped = node.kind == "matrix" and node.flipped == self.program.tall  # what is held is the transpose
+        if swapped:
+            first, second = ((n, not turned, sym) for n, turned, sym in (second, first))
+        (a, a_turned, a_sym), (b, b_turned, b_sym) = first, second
+        if b_turned and not b_sym:
+            raise Unrecordable("a product whose right factor is held transposed")
+        a_shape, b_shape = self._held(a), self._held(b)
+        turned = a_turned or a_sym  # of a symmetric factor, columns: neighbors lie side by side
+        rows = a_shape[1] if a_turned else a_shape[0]
+        inner = a_shape[0] if a_turned else a_shape[1]
+        product = Product(
+            rows, b_shape[1], inner,
+            a_row=1 if turned else a_shape[2], a_inner=a_shape[2] if turned else 1, b_row=b_shape[2], c_row=at.stride,
+            shared_a=self.nodes[a].op == "constant", shared_b=self.nodes[b].op == "constant",
+            adds=len(node.args) == 3, symmetric=node.kind == "short",
+        )  # fmt: skip
+        name = emit(product, self.target, self.module)
+        alpha, beta = node.detail
+        d = self.pointer(f, self.root(node.args[2])) if len(node.args) == 3 else "null"
+        t = self.target.scalar
+        listed = f"ptr {self.pointer(f, a)}, ptr {self.pointer(f, b)}, ptr {self.pointer(f, i)}, ptr {d}"
+        f.put(f"call void {name}({listed}, {t} {self.factors[alpha]}, {t} {self.factors.get(beta, '0.0')})")
+
+    def _operand(self, i: int) -> tuple[int, bool, bool]:
+        """Return the node, whether what is held is its transpose, and whether that does not matter."""
+        node, root = self.nodes[i], self.root(i)
+        if node.kind == "short":
+            return root, False, True
+        if node.op == "constant":
+            c = self.program.constants[node.detail]
+            square = c.shape[0] == c.shape[1]
+            symmetric = square and np.array_equal(c, c.T)
+            if not symmetric:
+                raise Unrecordable("a product with a constant that is not symmetric")
+            return root, False, True
+        return root, node.flipped == self.program.tall, False
+
+    def _held(self, i: int) -> tuple[int, int, int]:
+        """Return rows, columns and stride of what is held."""
+        node, at = self.nodes[i], self.layout
+        if node.op == "constant":
+            c = self.program.constants[node.detail]
+            if c.shape[0] == c.shape[1] and c.shape[0] in (self.program.rows, self.program.columns):
+                return c.shape[0], c.shape[0], row_distance(c.shape[0], self.target)
+        if node.kind == "short":
+            return at.columns, at.columns, at.stride
+        return at.rows, at.columns, at.stride
+
+
+def row_distance(size: int, target: Target) -> int:
+    """Return the distance of rows of so many entries: whole registers, and no multiple of 512 bytes.
+
+    Columns of a power of two would share few sets of the cache.
+    """
+    if target.interleaved:
+        return size
+    stride = -(-size // target.lanes) * target.lanes
+    return stride + target.lanes if stride > target.lanes and stride * target.bytes % 512 == 0 else stride

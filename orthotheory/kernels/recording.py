@@ -1,0 +1,463 @@
+"""Recording what a method does: its own `update`, run on symbols instead of arrays, gives a straight-line program.
+
+A `Symbol` stands for a matrix (m, n), for one number a run, or for a number shared by all runs. It answers to the
+array API as far as the methods of the package use it; anything else raises `Unrecordable`, and the reference serves.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+Kind = Literal["number", "scalar", "matrix", "short"]
+# number: float64, one for all runs. scalar: one a run, in the dtype of the weights. matrix: (m, n) or its transpose.
+# short: a symmetric polynomial in a Gram matrix, on the short side.
+
+
+class Unrecordable(Exception):
+    """What a method asks of its arrays has no place in a recorded program."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation: its name, the nodes it acts on, what it gives, and what it needs to know beyond that."""
+
+    op: str
+    args: tuple[int, ...]
+    kind: Kind
+    logical: bool = False
+    flipped: bool = False  # stands for the transpose of an (m, n) matrix
+    detail: Any = None
+
+
+@dataclass
+class Program:
+    """Nodes in the order of their recording, with the numbers and constant matrices they refer to.
+
+    The values of numbers are data, not code: two methods that differ in a number alone share a compiled program.
+    """
+
+    rows: int
+    columns: int
+    dtype: np.dtype
+    nodes: list[Node] = field(default_factory=list)
+    numbers: list[float] = field(default_factory=list)
+    constants: list[np.ndarray] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)  # matrices, by name
+    scalars: list[str] = field(default_factory=list)  # hyper-parameters with a value a run
+    outputs: list[tuple[str, int]] = field(default_factory=list)
+    found: dict[Any, int] = field(default_factory=dict)
+
+    @property
+    def tall(self) -> bool:
+        """Whether matrices are held as they are; otherwise transposed, so that the long side comes first."""
+        return self.rows > self.columns
+
+    def add(self, *args, **options) -> int:
+        """Return the index of a node, a new one or its equal."""
+        node = Node(*args, **options)
+        if node not in self.found:
+            self.found[node] = len(self.nodes)
+            self.nodes.append(node)
+        return self.found[node]
+
+    def matrix(self, name: str) -> Symbol:
+        """Return the symbol of an input matrix (m, n)."""
+        if name not in self.inputs:
+            self.inputs.append(name)
+        return Symbol(self, self.add("input", (), "matrix", detail=name))
+
+    def scalar(self, name: str) -> Symbol:
+        """Return the symbol of an input with one value a run."""
+        if name not in self.scalars:
+            self.scalars.append(name)
+        return Symbol(self, self.add("scalar", (), "scalar", detail=name))
+
+    def step(self) -> Symbol:
+        """Return the number of steps taken before this one."""
+        return Symbol(self, self.add("step", (), "number"))
+
+    def number(self, value: float) -> Symbol:
+        """Return a number; equal ones are one."""
+        key = ("number", float(value).hex())
+        if key not in self.found:
+            self.numbers.append(float(value))
+            self.found[key] = self.add("number", (), "number", detail=len(self.numbers) - 1)
+        return Symbol(self, self.found[key])
+
+    def constant(self, value: np.ndarray, flipped: bool = False) -> int:
+        """Return a matrix shared by all runs."""
+        key = ("constant", id(value), value.shape)
+        if key not in self.found:
+            if value.dtype != self.dtype:
+                raise Unrecordable(f"a constant of dtype {value.dtype} among matrices of {self.dtype}")
+            self.constants.append(value)
+            self.found[key] = len(self.constants) - 1
+        return self.add("constant", (), "matrix", flipped=flipped, detail=self.found[key])
+
+    def output(self, name: str, symbol: Symbol) -> None:
+        """Say where a matrix goes."""
+        if symbol.node.kind != "matrix" or symbol.node.flipped:
+            raise Unrecordable(f"{name} must be a matrix (m, n)")
+        self.outputs.append((name, symbol.index))
+
+    def structure(self) -> tuple:
+        """Return what the code depends on: everything but the values of numbers and constants."""
+        shapes = tuple(c.shape for c in self.constants)
+        return (self.rows, self.columns, str(self.dtype), tuple(self.nodes), shapes, tuple(self.outputs))
+
+
+ELEMENTWISE = {
+    "add": 2, "subtract": 2, "multiply": 2, "divide": 2, "pow": 2, "maximum": 2, "minimum": 2,
+    "equal": 2, "not_equal": 2, "less": 2, "less_equal": 2, "greater": 2, "greater_equal": 2,
+    "logical_and": 2, "logical_or": 2, "logical_not": 1, "negative": 1, "abs": 1, "sqrt": 1, "sign": 1,
+    "floor": 1, "log2": 1, "exp": 1, "cosh": 1, "isfinite": 1, "where": 3,
+}  # fmt: skip
+TESTS = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isfinite"}
+LOGIC = {"logical_and", "logical_or", "logical_not"}
+
+
+class Symbol:
+    """A value of a program in the making; immutable."""
+
+    __array_ufunc__ = None  # NumPy arrays leave their operators to us
+    __hash__ = object.__hash__
+
+    def __init__(self, program: Program, index: int, linear: tuple[dict[int, float], float] | None = None):
+        self.program, self.index = program, index
+        self.linear = linear  # of kind "short": coefficients of products, and of the identity
+
+    @property
+    def node(self) -> Node:
+        """The operation that gives it."""
+        return self.program.nodes[self.index]
+
+    @property
+    def kind(self) -> Kind:
+        """What it stands for."""
+        return "short" if self.linear is not None else self.node.kind
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(m, n), its transpose, (k, k) on the short side, or (1, 1)."""
+        p = self.program
+        if self.kind == "short":
+            return (min(p.rows, p.columns),) * 2
+        if self.kind == "matrix":
+            return (p.columns, p.rows) if self.node.flipped else (p.rows, p.columns)
+        return (1, 1)
+
+    ndim = 2
+    device = "recording"
+
+    @property
+    def dtype(self):
+        """The dtype of the weights."""
+        return bool_ if self.node.logical else self.program.dtype
+
+    @property
+    def mT(self):
+        """The transpose, which costs nothing."""
+        if self.kind != "matrix":
+            return self
+        node = self.node
+        if node.op == "transpose":
+            return Symbol(self.program, node.args[0])
+        flipped = not node.flipped
+        return Symbol(self.program, self.program.add("transpose", (self.index,), "matrix", node.logical, flipped))
+
+    def __array_namespace__(self, api_version=None):
+        return _NAMESPACE
+
+    def __bool__(self):
+        raise Unrecordable("a decision on a value that is known only when the program runs")
+
+    __float__ = __int__ = __index__ = __len__ = __iter__ = __bool__
+
+    def __getitem__(self, key):
+        key = key if isinstance(key, tuple) else (key,)
+        if self.kind in ("scalar", "number") and all(k is Ellipsis or k is None or k == 0 for k in key):
+            return self
+        raise Unrecordable(f"an index {key} into a {self.kind}")
+
+    def __add__(self, other):
+        if self.kind == "short" or (isinstance(other, Symbol) and other.kind == "short"):
+            return _sum_short(self, other)
+        fused = _product_plus(self, other)
+        return _record(self.program, "add", self, other) if fused is None else fused
+
+    def __radd__(self, other):
+        return self + other
+
+    def __sub__(self, other):
+        return _record(self.program, "subtract", self, other)
+
+    def __rsub__(self, other):
+        return _record(self.program, "subtract", other, self)
+
+    def __mul__(self, other):
+        if self.kind == "short":
+            return _scale_short(self, other)
+        return _record(self.program, "multiply", self, other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other):
+        return _record(self.program, "divide", self, other)
+
+    def __rtruediv__(self, other):
+        return _record(self.program, "divide", other, self)
+
+    def __pow__(self, other):
+        if isinstance(other, int | float) and other == 2:
+            return self * self
+        return _record(self.program, "pow", self, other)
+
+    def __rpow__(self, other):
+        node = self.node
+        if isinstance(other, int | float) and other == 2 and node.op == "floor":
+            below = self.program.nodes[node.args[0]]
+            if below.op == "log2":  # 2^floor(log2 x): the exponent bits of x
+                return _record(self.program, "power_of_two", Symbol(self.program, below.args[0]))
+        return _record(self.program, "pow", other, self)
+
+    def __neg__(self):
+        return _record(self.program, "negative", self)
+
+    def __abs__(self):
+        return _record(self.program, "abs", self)
+
+    def __matmul__(self, other):
+        return _matmul(self.program, self, other)
+
+    def __rmatmul__(self, other):
+        return _matmul(self.program, other, self)
+
+    def __eq__(self, other):
+        return _record(self.program, "equal", self, other)
+
+    def __ne__(self, other):
+        return _record(self.program, "not_equal", self, other)
+
+    def __lt__(self, other):
+        return _record(self.program, "less", self, other)
+
+    def __le__(self, other):
+        return _record(self.program, "less_equal", self, other)
+
+    def __gt__(self, other):
+        return _record(self.program, "greater", self, other)
+
+    def __ge__(self, other):
+        return _record(self.program, "greater_equal", self, other)
+
+    def __and__(self, other):
+        return _record(self.program, "logical_and", self, other)
+
+    __rand__ = __and__
+
+    def __or__(self, other):
+        return _record(self.program, "logical_or", self, other)
+
+    def __invert__(self):
+        return _record(self.program, "logical_not", self)
+
+
+bool_ = np.dtype(bool)
+
+
+def _symbol(program: Program, value: Any, flipped: bool = False) -> Symbol:
+    if isinstance(value, Symbol):
+        return value
+    if isinstance(value, bool | int | float | np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return program.number(float(value))
+    if isinstance(value, np.ndarray) and value.ndim == 2:
+        return Symbol(program, program.constant(value, flipped))
+    raise Unrecordable(f"a {type(value).__name__} among symbols")
+
+
+def _record(program: Program, op: str, *values) -> Symbol:
+    flips = [v.node.flipped for v in values if isinstance(v, Symbol) and v.kind == "matrix"]
+    symbols = [_symbol(program, v, bool(flips) and flips[0]) for v in values]
+    if any(s.kind == "short" for s in symbols):
+        raise Unrecordable(f"{op} of a matrix on the short side")
+    matrices = [s for s in symbols if s.kind == "matrix"]
+    if len({(s.node.flipped, s.shape) for s in matrices}) > 1:
+        raise Unrecordable(f"{op} of matrices of different shapes")
+    kind: Kind = "matrix" if matrices else "scalar" if any(s.kind == "scalar" for s in symbols) else "number"
+    logical = op in TESTS or op in LOGIC or (op == "where" and symbols[1].node.logical)
+    flipped = bool(matrices) and matrices[0].node.flipped
+    return Symbol(program, program.add(op, tuple(s.index for s in symbols), kind, logical, flipped))
+
+
+def _reduce(op: str, x: Symbol, axis, keepdims: bool) -> Symbol:
+    both = axis is None or {a % 2 for a in (axis if isinstance(axis, tuple) else (axis,))} == {0, 1}
+    if x.kind in ("scalar", "number") and both:
+        return x
+    if x.kind != "matrix" or not both:
+        raise Unrecordable(f"{op} along axis {axis} of a {x.kind}")
+    return Symbol(x.program, x.program.add(op, (x.index,), "scalar", x.node.logical))
+
+
+def _scale_short(x: Symbol, factor) -> Symbol:
+    if not isinstance(factor, int | float):
+        raise Unrecordable("a polynomial in a Gram matrix whose coefficients are not numbers")
+    assert x.linear is not None
+    terms, eye = x.linear
+    return Symbol(x.program, x.index, ({i: c * factor for i, c in terms.items()}, eye * factor))
+
+
+def _sum_short(x, y) -> Symbol:
+    if isinstance(y, _Eye):
+        return Symbol(x.program, x.index, (x.linear[0], x.linear[1] + y.factor))
+    if not all(isinstance(s, Symbol) and s.kind == "short" for s in (x, y)):
+        raise Unrecordable("a sum of a polynomial in a Gram matrix and something else")
+    assert x.linear is not None and y.linear is not None
+    terms = dict(x.linear[0])
+    for i, c in y.linear[0].items():
+        terms[i] = terms.get(i, 0.0) + c
+    return Symbol(x.program, next(iter(terms), x.index), (terms, x.linear[1] + y.linear[1]))
+
+
+def _product_plus(x: Symbol, y) -> Symbol | None:
+    """Return beta Z + product with the addition inside the product, where x + y is that."""
+    if not isinstance(y, Symbol):
+        return None
+    for product, other in ((x, y), (y, x)):
+        p, o = product.node, other.node
+        polynomial = p.op == "product" and x.program.nodes[p.args[0]].kind == "short"  # nothing else wants it alone
+        if polynomial and p.kind == "matrix" and len(p.args) == 2 and o.op == "multiply" and o.kind == "matrix":
+            nodes = x.program.nodes
+            number = [a for a in o.args if nodes[a].op == "number"]
+            matrix = [a for a in o.args if nodes[a].kind == "matrix" and nodes[a].flipped == p.flipped]
+            if len(number) == len(matrix) == 1:
+                detail = (p.detail[0], nodes[number[0]].detail)
+                args = (*p.args, matrix[0])
+                return Symbol(x.program, x.program.add("product", args, "matrix", flipped=p.flipped, detail=detail))
+    return None
+
+
+def _matmul(program: Program, x, y) -> Symbol:
+    """Record x @ y as alpha A B + beta C: of matrices, constants and polynomials in a Gram matrix."""
+    for constant, other in ((x, y), (y, x)):
+        if isinstance(constant, np.ndarray):
+            if constant.ndim != 2 or not isinstance(other, Symbol) or other.kind != "matrix":
+                raise Unrecordable("a product of a constant and something that is no matrix")
+            if np.array_equal(constant, np.eye(len(constant))):
+                return other
+    if isinstance(x, np.ndarray) or isinstance(y, np.ndarray):
+        flipped = (x if isinstance(x, Symbol) else y).node.flipped
+        size = (x if isinstance(x, np.ndarray) else y).shape
+        if size[0] != size[1]:
+            raise Unrecordable("a product with a constant that is not square")
+        left = program.constant(x) if isinstance(x, np.ndarray) else x.index
+        right = program.constant(y) if isinstance(y, np.ndarray) else y.index
+        detail = (program.number(1.0).node.detail, None)
+        return Symbol(program, program.add("product", (left, right), "matrix", flipped=flipped, detail=detail))
+    one = program.number(1.0).node.detail
+    if x.kind == "matrix" and y.kind == "matrix":
+        same = y.node.op == "transpose" and y.node.args[0] == x.index
+        same = same or (x.node.op == "transpose" and x.node.args[0] == y.index)
+        if not same or x.node.flipped != program.tall:
+            raise Unrecordable("a product of two matrices that is not the Gram matrix of the short side")
+        index = program.add("product", (x.index, y.index), "short", detail=(one, None))
+        return Symbol(program, index, ({index: 1.0}, 0.0))
+    if x.kind == "short" and y.kind in ("short", "matrix"):
+        assert x.linear is not None
+        terms = [(i, c) for i, c in x.linear[0].items() if c]
+        if len(terms) != 1:
+            raise Unrecordable("a product with more than one power of a Gram matrix")
+        (left, alpha), beta = terms[0], x.linear[1]
+        right, kind, flipped = y.index, "matrix", y.node.flipped
+        if y.kind == "short":
+            powers, eye = y.linear or ({}, 1.0)
+            if len(powers) != 1 or eye:
+                raise Unrecordable("a product of two polynomials in a Gram matrix")
+            ((right, c),) = powers.items()
+            alpha, beta, kind, flipped = alpha * c, beta * c, "short", False
+        elif flipped != program.tall:
+            raise Unrecordable("a product of a matrix and the Gram matrix of the other side")
+        numbers = (program.number(alpha).node.detail, program.number(beta).node.detail if beta else None)
+        args = (left, right, right) if beta else (left, right)
+        index = program.add("product", args, kind, flipped=flipped, detail=numbers)
+        return Symbol(program, index, ({index: 1.0}, 0.0) if kind == "short" else None)
+    raise Unrecordable(f"a product of a {x.kind} and a {y.kind}")
+
+
+class _Namespace:
+    """The part of the array API that methods use, on symbols."""
+
+    __name__ = "recording"  # array-api-compat asks what it was given
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name not in ELEMENTWISE:
+            raise Unrecordable(f"the function {name}")
+        return lambda *values: _record(next(v.program for v in values if isinstance(v, Symbol)), name, *values)
+
+    def sum(self, x, *, axis=None, keepdims=False):
+        return _reduce("sum", x, axis, keepdims)
+
+    def max(self, x, *, axis=None, keepdims=False):
+        return _reduce("max", x, axis, keepdims)
+
+    def mean(self, x, *, axis=None, keepdims=False):
+        return _reduce("sum", x, axis, keepdims) / math.prod(x.shape)
+
+    def square(self, x):
+        return x * x
+
+    def clip(self, x, low, high):
+        return self.minimum(self.maximum(x, low), high)
+
+    def zeros_like(self, x):
+        return self.full_like(x, 0.0)
+
+    def ones_like(self, x):
+        return self.full_like(x, 1.0)
+
+    def full_like(self, x, value):
+        if x.kind == "short":
+            raise Unrecordable("a constant matrix on the short side")
+        number = x.program.number(value)
+        return Symbol(x.program, x.program.add("fill", (number.index,), x.kind, flipped=x.node.flipped))
+
+    def astype(self, x, dtype):
+        if np.dtype(dtype) != x.dtype:
+            raise Unrecordable(f"a cast from {x.dtype} to {dtype}")
+        return x
+
+    def eye(self, size, *, dtype=None, device=None):
+        return _Eye()
+
+    def isdtype(self, dtype, kind):
+        return np.isdtype(dtype, kind)
+
+    def finfo(self, dtype):
+        return np.finfo(dtype)
+
+    def where(self, condition, x, y):
+        return _record(condition.program, "where", condition, x, y)
+
+
+class _Eye:
+    """The identity on the short side, known by what is added to it."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, factor: float = 1.0):
+        self.factor = factor
+
+    def __mul__(self, factor):
+        if not isinstance(factor, int | float):
+            raise Unrecordable("an identity with a factor that is no number")
+        return _Eye(self.factor * factor)
+
+    __rmul__ = __mul__
+
+
+_NAMESPACE = _Namespace()

@@ -1,0 +1,215 @@
+"""Whole runs in compiled code: one thread carries a run through all its steps, its matrices in the nearest cache.
+
+The program is recorded from the problem's own `grad` and the method's own `update`, so that every method whose step
+consists of entry-wise operations, sums and maxima over a matrix, and polynomials in its Gram matrix is served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from .. import loop
+from ..arrays import Array, check_number, generator
+from ..methods import BlockMethod, Method
+from ..methods.contract import RANGES
+from ..names import closest
+from ..problems import Problem
+from ..problems.noise import Gaussian, HeavyTailed, LowRank
+from . import compiled
+from .recording import Program, Symbol, Unrecordable
+
+LONGEST = 256  # side of a matrix; beyond, a BLAS is as fast
+ADDITIVE = (Gaussian, HeavyTailed, LowRank)  # noise that does not look at the gradient
+NOISE_BYTES = 2**25
+
+
+def why_not(problem: Problem, method: Method) -> str:
+    """Return why compiled runs do not serve a problem and a method, "" where they do."""
+    program = _recorded(problem, method)
+    return program if isinstance(program, str) else ""
+
+
+def _recorded(problem: Problem, method: Method) -> Program | str:
+    """Return the program of a step, or why there is none."""
+    if not compiled():
+        return "numba is not installed (the extra `fast`)"
+    if isinstance(method, BlockMethod) or method.oracle != "grad" or type(problem.start) is not np.ndarray:
+        return "compiled runs are of one NumPy matrix and its gradient"
+    if problem.noise is not None and type(problem.noise) not in ADDITIVE:
+        return f"{type(problem.noise).__name__} noise is not additive"
+    if problem.start.ndim != 2 or max(problem.start.shape) > LONGEST:
+        return f"compiled runs are of one matrix with sides up to {LONGEST}"
+    try:
+        return record_step(problem, method)
+    except (Unrecordable, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        return f"{type(method).__name__} on {type(problem).__name__}: {error}"
+
+
+def serves(problem: Problem, method: Method) -> bool:
+    """Say whether `run` takes a problem and a method; `why_not` says why it does not."""
+    return not why_not(problem, method)
+
+
+def record_step(problem: Problem, method: Method) -> Program:
+    """Record one step: gradient, noise, update."""
+    m, n = problem.start.shape
+    program = Program(m, n, problem.start.dtype)
+    w = program.matrix("w")
+    grad = problem.grad(w)
+    if problem.noise is not None:
+        grad = grad + program.matrix("noise")
+    record_update(program, method, w, grad, problem.start)
+    for name, symbol in (("bad weights", w), ("bad gradient", grad)):
+        poison = (symbol * 0.0).__array_namespace__().sum(symbol * 0.0, axis=(-2, -1))
+        program.outputs.append((name, poison.index))
+    return program
+
+
+def record_update(program: Program, method: Method, w: Symbol, grad: Symbol, like: np.ndarray) -> None:
+    """Record the step of a method from the gradient on; outputs are "w" and "state 0", "state 1", ..."""
+    copy = object.__new__(type(method))  # past __init__: the values are checked already
+    arrays = {k: program.scalar(k) for k, v in method.config().items() if k in RANGES and np.ndim(v)}
+    copy.__dict__.update({**method.__dict__, **arrays})
+    before = method.init(like)
+    state = _rebuild(before, lambda i, leaf: _symbol_of(program, i, leaf))
+    following, after = copy.update(w, grad, state)
+    for i, (old, new) in enumerate(zip(_leaves(before), _leaves(after), strict=True)):
+        if isinstance(old, np.ndarray):
+            program.output(f"state {i}", new)
+        elif not (isinstance(new, Symbol) and new.index == (program.step() + 1).index):
+            raise Unrecordable("a count in the state that is not that of the steps")
+    program.output("w", following)
+
+
+def _leaves(state: Any) -> list:
+    return [x for part in state for x in _leaves(part)] if isinstance(state, tuple) else [state]
+
+
+def _rebuild(state: Any, change, count: list[int] | None = None):
+    count = [0] if count is None else count
+    if isinstance(state, tuple):
+        parts = [_rebuild(part, change, count) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    count[0] += 1
+    return change(count[0] - 1, state)
+
+
+def _symbol_of(program: Program, i: int, leaf: Any) -> Symbol:
+    if isinstance(leaf, np.ndarray) and leaf.shape == (program.rows, program.columns) and leaf.dtype == program.dtype:
+        return program.matrix(f"state {i}")
+    if type(leaf) is int and leaf == 0:
+        return program.step()
+    raise Unrecordable("a state that is neither a matrix like the weights nor the number of steps")
+
+
+class _NoGradient:
+    """A problem without a gradient, of which the noise alone is left."""
+
+    def grad(self, w: Array) -> Array:
+        return np.zeros_like(w)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def run(
+    problem: Problem,
+    method: Method,
+    steps: int = 100,
+    *,
+    record: Sequence[str] | Mapping[str, loop.Recorder] = ("value", "gap", "gradient_norm"),
+    every: int = 1,
+    batch: tuple[int, ...] | None = None,
+    seed: int | np.random.Generator = 0,
+    start: Array | None = None,
+    threads: int | None = None,
+) -> loop.Trace:
+    """Run a method on a problem as `loop.run` does, in compiled code; the same numbers to rounding, and the same noise.
+
+    Parameters
+    ----------
+    threads : int, optional
+        By default OMP_NUM_THREADS, or the processors of this process.
+
+    Raises
+    ------
+    ValueError
+        Where compiled runs do not serve the pair, with the reason.
+
+    Notes
+    -----
+    What is recorded is computed by the reference from the iterates, so record rarely where speed matters. A program is
+    compiled once a process for each shape and method, in 0.1 to 1 s; hyper-parameters do not enter the code.
+    """
+    from .compiled import CompiledProgram
+    from .compiled import threads as available
+
+    check_number(steps, "steps", low=0)
+    check_number(every, "every", low=1)
+    program = _recorded(problem, method)
+    if isinstance(program, str):
+        raise ValueError(f"Compiled runs do not serve this: {program}. Use orthotheory.run.")
+    recorders = record if isinstance(record, Mapping) else {n: closest(n, loop.RECORDERS, "record") for n in record}
+    w, batch = loop._first_weights(method, problem.start if start is None else start, batch)
+    method._broadcast(w)  # refuses hyper-parameters that do not fit
+    rng, count, workers = generator(seed), max(int(np.prod(batch)), 0), threads or available()
+    setup = {"steps": steps, "every": every, "seed": seed, "batch": batch, "target": None, "engine": "compiled"}
+    setup["start"] = "the problem's" if start is None else hashlib.sha256(np.asarray(start).tobytes()).hexdigest()[:16]
+    began = time.perf_counter()
+    code = CompiledProgram(program)
+    flat = lambda x: np.broadcast_to(x, (*batch, *w.shape[-2:])).reshape(count, *w.shape[-2:])  # noqa: E731
+    arrays = {"w": code.pack(flat(w))}
+    for i, leaf in enumerate(_leaves(method.init(w))):
+        if isinstance(leaf, np.ndarray):
+            arrays[f"state {i}"] = code.pack(flat(leaf))
+    arrays = {name: x for name, x in arrays.items() if name in code.names}
+    hyper = {k: np.broadcast_to(getattr(method, k), batch).reshape(count) for k in code.program.scalars}
+    scalars = code.pack_scalars(hyper, count)
+    codes = np.full(len(scalars) * code.lanes, -1, np.int64)
+    weights = lambda: code.unpack(arrays["w"], count).reshape(*batch, *w.shape[-2:])  # noqa: E731
+    peek = not isinstance(record, Sequence) or bool(loop.NEEDS_STEP & set(recorders))
+    longest = max(1, NOISE_BYTES // max(arrays["w"].nbytes, 1)) if problem.noise is not None else steps
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in recorders}
+    ks: list[int] = []
+    stopped_by, k = "steps", 0
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            while count:
+                here = weights() if k % every == 0 or k == steps else None
+                if here is not None:
+                    grad = problem.grad(here)
+                    for odd, x in enumerate((here, grad)):
+                        bad = loop._non_finite(x, len(batch)).reshape(-1)
+                        codes[:count] = np.where(bad & (codes[:count] < 0), 2 * k + odd, codes[:count])
+                        if bad.any() and (codes[:count] >= 0).all():
+                            break
+                if count and (codes[:count] >= 0).all():
+                    when, odd = divmod(int(codes[:count].max()), 2)
+                    stopped_by = f"non-finite {('weights', 'gradient')[odd]} at step {when}"
+                    break
+                ahead = 1 if peek and here is not None else min(longest, every - k % every)
+                following = min(k + ahead, steps)
+                if following > k:
+                    if problem.noise is not None:
+                        draws = [problem.noise(_NoGradient(), w, rng) for _ in range(k, following)]
+                        arrays["noise"] = np.stack([code.pack(flat(x)) for x in draws])
+                    code(arrays, scalars, k, following, codes, pool, workers)
+                if here is not None:
+                    taken = weights() - here if peek and following > k else here if following > k else None
+                    moment = loop.Moment(problem, method, here, grad, taken)
+                    for name, recorder in recorders.items():
+                        missing = moment.step is None and name in loop.NEEDS_STEP
+                        kept[name].append(np.full(batch, np.nan) if missing else loop.to_host(recorder(moment)))
+                    ks.append(k)
+                if k == steps:
+                    break
+                k = following
+        except KeyboardInterrupt:
+            stopped_by = f"interrupted at step {k}"
+    found = codes[:count].reshape(batch)
+    non_finite_at = np.where(found >= 0, found // 2, -1)
+    return loop._trace(problem, method, ks, kept, stopped_by, non_finite_at, began, setup)
