@@ -4,7 +4,7 @@ import numpy as np
 
 from orthotheory.plotting import METHOD_COLORS, Figure
 from orthotheory.plotting.convergence import spread_labels
-from orthotheory.sweep import Sweep, best_rates, run_sweep
+from orthotheory.sweep import Sweep, run_sweep
 
 GRIDS = {
     "gd": ("gd", (-2, 1.5), {}),
@@ -31,7 +31,7 @@ def sweep(size):
         for label, (name, ends, hyper) in GRIDS.items()
     }
     return Sweep(
-        problem={"name": "digits"},
+        problems={"digits": {}},
         methods=methods,
         steps=40 if size == "smoke" else 300,
         every=2,
@@ -40,12 +40,12 @@ def sweep(size):
 
 
 def data(size):
-    table = run_sweep(sweep(size))
-    best = best_rates(table)
+    results = run_sweep(sweep(size))
+    table, best = results.to_pandas(), results.best_rates("gap")
     out = {
         "method": best["method"].to_numpy(dtype=str),
         "lr": best["lr"].to_numpy(),
-        "at_edge": best["at_edge"].to_numpy(dtype=bool),
+        "at_edge": best["at edge"].to_numpy(dtype=bool),
         "points": np.array(len(next(iter(sweep(size).methods.values()))["lr"])),
     }
     for label, lr in zip(best["method"], best["lr"], strict=True):

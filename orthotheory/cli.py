@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from .names import UnknownName, closest
 from .options import JOBS, JSON, REQUIRED, ROOT, Option, RunSchema, names_option, parse, peek, size_option
+from .sweep_commands import results_command, sweep_command
 from .version import __version__
 
 LEDGER_COLUMNS = ("label", "kind", "verdict", "measured", "bound", "control")
@@ -289,6 +290,8 @@ def doctor_command(arguments: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": run_command,
+    "sweep": sweep_command,
+    "results": results_command,
     "methods": methods_command,
     "norms": norms_command,
     "problems": problems_command,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import Array, array_namespace, check_number, frobenius, inner, to_host
+from .arrays import Array, array_namespace, check_number, frobenius, generator, inner, to_host
 from .methods import Method, lift
 from .names import closest
 from .norms import Norm, Nuclear, ProductMax, Spectral
@@ -176,7 +176,7 @@ def run(
     record: Sequence[str] | Mapping[str, Recorder] = ("value", "gap", "gradient_norm"),
     every: int = 1,
     batch: tuple[int, ...] | None = None,
-    seed: int = 0,
+    seed: int | np.random.Generator = 0,
     start: Array | None = None,
     target: float | None = None,
     progress: bool = False,
@@ -193,7 +193,7 @@ def run(
         Record each so many steps, and after the last.
     batch : tuple of int, optional
         Batch axes in front of the weights; by default the joint shape of array hyper-parameters.
-    seed : int
+    seed : int or generator
         Seed of the gradient noise.
     start : array (..., m, n) or tuple of arrays, optional
         First weights instead of `problem.start`.
@@ -221,7 +221,7 @@ def run(
         method = lift(method, len(first))
     w, batch = _first_weights(method, first, batch)
     oracle, noisy_oracle = _oracles(problem, method)
-    rng = np.random.Generator(np.random.Philox(seed))
+    rng = generator(seed)
     state = method.init(w)
     setup = {"steps": steps, "every": every, "seed": seed, "batch": batch, "target": target}
     setup["start"] = "the problem's" if start is None else digest(start)

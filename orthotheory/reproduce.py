@@ -29,6 +29,7 @@ NOT_SCIENCE = {
     "cli.py",
     "options.py",
     "doctor.py",
+    "sweep_commands.py",
     "__main__.py",
     "reproduce.py",
     "typeset",

@@ -46,8 +46,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with open(part, "rb") as stream:
             os.fsync(stream.fileno())
         os.replace(part, path)
+        _flush_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Flush a folder, so that a rename in it survives a loss of power, where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,87 +1,268 @@
-"""Sweeps: a batched run equals single runs, finished parts are kept, damaged ones computed anew, diverged ones lose."""
+"""Sweeps: one schema, batches that change no bit, parts that are kept, answers over seeds."""
 
 from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from orthotheory import loop, methods, problems, sweep
-from orthotheory.sweep import Sweep, best_rates, run_sweep
+from orthotheory import cli, loop, methods, problems
+from orthotheory.names import UnknownName
+from orthotheory.sweep import Results, Store, Sweep, decades, plan, run_chunk, run_sweep, scheduler
+from orthotheory.sweep.analyse import median_interval, steps_to
 
+ROOT = Path(__file__).parents[2]
+NOISY = {"name": "quadratic", "rows": 4, "columns": 3, "noise": {"name": "gaussian", "sigma": 0.01}}
 GRID = Sweep(
-    problem={"name": "quadratic", "rows": 4, "columns": 3, "noise": {"name": "gaussian", "sigma": 0.01}},
+    problems={"noisy": {**NOISY, "start": "generic"}},
     methods={"GD": {"name": "gd", "lr": [0.1, 1.0]}, "Muon": {"name": "muon", "lr": [0.05, 0.01], "nesterov": False}},
     steps=6,
     every=3,
     seeds=2,
+    record=("value", "gap"),
 )
 
 
+def wider(**changes) -> Sweep:
+    return Sweep.from_mapping({**GRID.config(), **changes})
+
+
 def test_the_table_has_one_row_for_each_run_and_recorded_step():
-    table = run_sweep(GRID)
+    table = run_sweep(GRID).to_pandas()
     assert len(table) == 2 * 2 * 2 * 3
-    assert set(table.columns) == {"method", "lr", "seed", "k", "value", "gap", "gradient_norm"}
-    assert sorted(table["k"].unique()) == [0, 3, 6]
+    assert list(table.columns) == ["problem", "method", "lr", "seed", "k", "value", "gap", "reason"]
+    assert not table.duplicated(["method", "lr", "seed", "k"]).any()
 
 
-def test_a_batched_deterministic_part_equals_its_single_runs():
-    quiet = Sweep({"name": "quadratic", "rows": 4, "columns": 3}, GRID.methods, steps=5)
-    table = run_sweep(quiet)
+def test_a_batched_deterministic_group_equals_its_single_runs():
+    quiet = Sweep({"quadratic": {"rows": 4, "columns": 3}}, GRID.methods, steps=5, record=("gap",))
+    table = run_sweep(quiet).to_pandas()
     for label, config in quiet.methods.items():
         hyper = {k: v for k, v in config.items() if k not in ("name", "lr")}
         for lr in config["lr"]:
             method = methods.make(config["name"], lr=lr, **hyper)
-            single = loop.run(problems.make(**quiet.problem), method, 5)
-            rows = table[(table["method"] == label) & (table["lr"] == lr)].sort_values("k")
+            single = loop.run(problems.make("quadratic", rows=4, columns=3), method, 5)
+            rows = table[(table["method"] == label) & (table["lr"] == lr)]
             np.testing.assert_allclose(rows["gap"], single["gap"], rtol=1e-12)
 
 
-def test_seeds_give_different_noise():
-    table = run_sweep(GRID)
-    last = table[(table["k"] == 6) & (table["method"] == "GD") & (table["lr"] == 0.1)]
-    assert last["gap"].nunique() == 2
+# Determinism
+
+
+@pytest.mark.parametrize(
+    "noise", [{"name": "gaussian"}, {"name": "heavy-tailed"}, {"name": "low-rank"}, {"name": "minibatch", "size": 4}]
+)
+def test_every_chunking_gives_the_same_bits(noise):
+    name = "least-squares" if noise["name"] == "minibatch" else "quadratic"
+    problem = {"name": name, "rows": 5, "columns": 3, "noise": noise}
+    rates = {"muon": {"lr": [0.01, 0.1, 1.0]}, "adam": {"lr": [0.01, 0.1]}}
+    grid = Sweep({"p": problem}, rates, steps=12, seeds=[4, 1, 2])
+    whole = run_sweep(grid).table
+    assert whole["loss"].nunique() > 100
+    for chunk in (1, 2, 5):
+        assert run_sweep(grid, chunk=chunk).table.equals(whole)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_run_alone_gives_the_bits_of_the_run_in_a_batch(name):
+    method = {"name": name}
+    problem = {"name": "quadratic", "rows": 6, "columns": 4, "noise": {"name": "gaussian", "sigma": 0.1}}
+    batch = run_chunk(problem, method, [0.01, 0.1, 0.3], [0, 1], 8, 2, ["value"], "generic", engine="reference")
+    for i, lr in enumerate([0.01, 0.1, 0.3]):
+        alone = run_chunk(problem, method, [lr], [1], 8, 2, ["value"], "generic", engine="reference")
+        np.testing.assert_array_equal(alone.records["value"][:, 0, 0], batch.records["value"][:, i, 1])
+
+
+def test_two_workers_give_the_bits_of_one(tmp_path):
+    assert run_sweep(GRID, tmp_path, jobs=2, chunk=1).table.equals(run_sweep(GRID).table)
+
+
+def test_the_rates_share_the_noise_of_a_seed_and_seeds_differ():
+    chunk = run_chunk(NOISY, {"name": "gd"}, [1e-9, 2e-9], [0, 1], 1, 1, ["gap"], "generic")
+    assert chunk.records["gap"][0, 0, 0] == chunk.records["gap"][0, 1, 0] != chunk.records["gap"][0, 0, 1]
+
+
+# Parts
 
 
 def test_a_finished_part_is_never_computed_again(tmp_path, monkeypatch):
     first = run_sweep(GRID, tmp_path)
-    monkeypatch.setattr(sweep, "_run_part", lambda config: pytest.fail("computed again"))
-    assert run_sweep(GRID, tmp_path).equals(first)
+    monkeypatch.setattr(scheduler, "run_chunk", lambda *a, **k: pytest.fail("computed again"))
+    assert run_sweep(GRID, tmp_path).table.equals(first.table)
+    assert Results.read(tmp_path).table.equals(first.table)
 
 
-def test_a_new_method_computes_only_itself(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("change", "new"),
+    [
+        ({"seeds": 3}, {(lr, 2) for lr in (0.1, 1.0, 0.05, 0.01)}),
+        ({"methods": {**GRID.methods, "Sign": {"name": "sign", "lr": 0.01}}}, {(0.01, 0), (0.01, 1)}),
+        ({"methods": {"GD": {"name": "gd", "lr": [0.1, 0.5, 1.0]}}}, {(0.5, 0), (0.5, 1)}),
+        ({"methods": {"renamed": {"name": "gd", "lr": 0.1}}}, set()),
+    ],
+    ids=["a seed", "a method", "a rate", "a label"],
+)
+def test_a_new_value_of_the_grid_computes_only_what_is_new(tmp_path, change, new):
     run_sweep(GRID, tmp_path)
-    computed = []
-    original = sweep._run_part
-    monkeypatch.setattr(
-        sweep, "_run_part", lambda config: computed.append(config["method"]["name"]) or original(config)
+    grid = wider(**change)
+    todo = plan(grid, Store(tmp_path).parts())
+    assert {(lr, seed) for work in todo for lr in work.lrs for seed in work.seeds} == new
+    assert run_sweep(grid, tmp_path).table.equals(run_sweep(grid).table)
+
+
+def test_other_steps_compute_everything_anew(tmp_path):
+    run_sweep(GRID, tmp_path)
+    assert sum(w.runs for w in plan(wider(steps=7), Store(tmp_path).parts())) == GRID.runs
+
+
+def test_a_part_says_what_it_came_from(tmp_path):
+    run_sweep(GRID, tmp_path)
+    part = next(iter(Store(tmp_path).parts().values()))[0]
+    assert part.manifest["problem"]["noise"] == NOISY["noise"]
+    assert {"method", "lrs", "seeds", "engine", "seconds", "machine"} <= set(part.manifest)
+    sealed = json.loads((tmp_path / "sweep.json").read_text())
+    assert (sealed["finished"], sealed["hash"]) == (GRID.runs, GRID.digest)
+
+
+# The schema
+
+
+def test_python_and_toml_and_flags_give_one_sweep(tmp_path):
+    file = tmp_path / "grid.toml"
+    file.write_text(
+        'steps = 6\nevery = 3\nseeds = 2\nrecord = ["value", "gap"]\n[problems.noisy]\nname = "quadratic"\nrows = 4\n'
+        'columns = 3\nstart = "generic"\nnoise = { name = "gaussian", sigma = 0.01 }\n[methods.GD]\nname = "gd"\n'
+        'lr = [0.1, 1.0]\n[methods.Muon]\nname = "muon"\nlr = [0.05, 0.01]\nnesterov = false\n'
     )
-    wider = Sweep(GRID.problem, {**GRID.methods, "Sign": {"name": "sign", "lr": [0.01]}}, steps=6, every=3, seeds=2)
-    assert set(run_sweep(wider, tmp_path)["method"]) == {"GD", "Muon", "Sign"}
-    assert computed == ["sign"]
+    assert Sweep.read(file).digest == GRID.digest
+    assert Sweep.read(file, ["steps=7"]).steps == 7
+    ranged = Sweep.read(file, ["methods.GD.lr={from=0.1,to=1.0,per_decade=1}"])
+    assert ranged.groups() == GRID.groups()
 
 
-def test_a_half_written_part_is_computed_anew(tmp_path):
-    first = run_sweep(GRID, tmp_path)
-    victim = next(tmp_path.glob("*.parquet"))
-    victim.write_bytes(victim.read_bytes()[:100])
-    assert run_sweep(GRID, tmp_path).equals(first)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stepps": 3}, "did you mean 'steps'"),
+        ({"record": ["vale"]}, "did you mean 'value'"),
+        ({"record": ["iterate"]}, "is an array"),
+        ({"problems": {"quadratc": {}}}, "did you mean 'quadratic'"),
+        ({"problems": {"quadratic": {"row": 3}}}, "did you mean 'rows'"),
+        ({"problems": {"quadratic": {"noise": {"name": "gaussian", "sigm": 1}}}}, "did you mean 'sigma'"),
+        ({"problems": {"quadratic": {"start": "genric"}}}, "did you mean 'generic'"),
+        ({"methods": {"muon": {"lr": 0.1, "weight_decy": 0.1}}}, "did you mean 'weight_decay'"),
+        ({"methods": {"muon": {"lr": {"from": 0.1, "to": 1.0, "per_decad": 3}}}}, "did you mean 'per_decade'"),
+        ({"methods": {"muon": {"lr": [0.1, 0.1]}}}, "names a rate twice"),
+        ({"methods": {"muon": {"lr": [-0.1]}}}, "positive"),
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": [1, 1]}, "different"),
+        ({"steps": 2.5}, "whole number"),
+        ({"methods": {}}, "at least one"),
+    ],
+)
+def test_a_wrong_grid_is_refused_with_what_is_right(change, message):
+    with pytest.raises((UnknownName, ValueError), match=message):
+        wider(**change)
 
 
-def test_two_workers_give_the_numbers_of_one(tmp_path):
-    assert run_sweep(GRID, jobs=2).equals(run_sweep(GRID))
+def test_a_list_is_a_grid_and_each_point_a_method(tmp_path):
+    grid = wider(methods={"muon": {"lr": [0.01, 0.1], "momentum": [0.0, 0.9]}})
+    table = run_sweep(grid).to_pandas()
+    assert list(dict.fromkeys(table["method"])) == ["muon momentum=0.0", "muon momentum=0.9"]
+    assert set(table["momentum"]) == {0.0, 0.9}
+    assert grid.runs == 8
+
+
+def test_ranges_share_their_points():
+    assert set(decades(0.1, 10.0, 3)) < set(decades(0.01, 10.0, 3))
+    with pytest.raises(ValueError, match="powers"):
+        decades(0.15, 1.0, 3)
+
+
+# Answers
 
 
 def test_the_best_rate_is_found_a_diverged_one_never_wins_and_an_edge_is_flagged():
-    grids = {"gd": {"name": "gd", "lr": [0.01, 1.0, 50.0]}, "sign": {"name": "sign", "lr": [1e-4, 1e-3]}}
-    grid = Sweep({"name": "quadratic"}, grids, steps=300, every=300)
-    best = best_rates(run_sweep(grid)).set_index("method")
+    grids = {"gd": {"lr": [0.01, 1.0, 1e6]}, "sign": {"lr": [1e-4, 1e-3]}}
+    results = run_sweep(Sweep({"quadratic": {}}, grids, steps=300, every=300))
+    best = results.best_rates().set_index("method")
     assert best.loc["gd", "lr"] == 1.0
-    assert not best.loc["gd", "at_edge"]
-    assert best.loc["sign", "at_edge"]
+    assert not best.loc["gd", "at edge"]
+    assert best.loc["sign", "at edge"]
+    lost = results.diverged()
+    assert lost["lr"].tolist() == [1e6]
+    assert lost["reason"].str.fullmatch(r"non-finite at step \d+").all()
 
 
-def test_a_misspelt_key_is_refused_with_the_nearest_right_one():
-    with pytest.raises(ValueError, match="did you mean 'weight_decay'"):
-        run_sweep(Sweep({"name": "quadratic"}, {"muon": {"name": "muon", "lr": [0.1], "weight_decy": 0.1}}))
-    with pytest.raises(ValueError, match="did you mean 'rows'"):
-        run_sweep(Sweep({"name": "quadratic", "row": 3}, GRID.methods))
+def test_a_run_that_raises_loses_nothing_for_the_others(monkeypatch):
+    def fail_above(self, w, grad, state):
+        if np.any(np.asarray(self.lr) > 5):
+            raise np.linalg.LinAlgError("no factorization")
+        return w - self.lr * grad, state
+
+    grid = Sweep({"quadratic": {"rows": 4, "columns": 3}}, {"gd": {"lr": [0.1, 10.0]}}, steps=3)
+    whole = run_sweep(grid).table
+    monkeypatch.setattr(methods.GradientDescent, "update", fail_above)
+    table = run_sweep(grid).table
+    assert set(table.loc[table["lr"] == 10.0, "reason"]) == {"LinAlgError: no factorization"}
+    np.testing.assert_allclose(table.loc[table["lr"] == 0.1, "loss"], whole.loc[whole["lr"] == 0.1, "loss"])
+
+
+def test_the_time_to_a_target_is_that_of_the_last_stay():
+    k = np.arange(5)
+    assert steps_to(np.array([1, 0.05, 0.5, 0.05, 0.05]), 0.1, k) == 3
+    assert steps_to(np.array([1, 0.05, 0.05, 0.05, np.nan]), 0.1, k) == np.inf
+    results = run_sweep(Sweep({"quadratic": {"target": 1e-2}}, {"gd": {"lr": [1e-6, 1.0]}}, steps=200))
+    steps = results.time_to_target().set_index("lr")["steps"]
+    assert steps[1e-6] == np.inf
+    assert 0 < steps[1.0] < 200
+
+
+def test_the_bootstrap_interval_of_the_median_covers_it():
+    """Over 400 samples of 20 normal values the 95% interval covers 0 at least 90% of the time."""
+    rng = np.random.default_rng(0)
+    ends = np.array([median_interval(rng.standard_normal(20)) for _ in range(400)])
+    assert 0.90 <= np.mean((ends[:, 0] <= 0) & (ends[:, 1] >= 0)) <= 0.99
+
+
+def test_the_dataset_and_the_exports_hold_the_table(tmp_path):
+    import pandas
+    import xarray
+
+    results = run_sweep(GRID)
+    data = results.to_xarray()
+    one = results.table.iloc[-1]
+    # a dictionary: `method` is also the name of an argument of sel
+    picked = data["gap"].sel({name: one[name] for name in ("problem", "method", "lr", "seed", "k")})
+    assert float(picked) == one["gap"]
+    with xarray.open_dataset(results.export(tmp_path / "t.nc"), engine="scipy") as back:
+        np.testing.assert_array_equal(back["gap"].values, data["gap"].values)
+    read = pandas.read_csv(results.export(tmp_path / "t.csv"))
+    np.testing.assert_allclose(read["gap"], results.table["gap"], rtol=1e-15)
+    with pytest.raises(ValueError, match="csv"):
+        results.export(tmp_path / "t.pickle")
+
+
+# The command
+
+
+def test_the_example_is_counted_run_resumed_plotted_and_exported(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = str(ROOT / "figures" / "sweeps" / "example.toml")
+    tomllib.loads(Path(file).read_text())
+    assert cli.command(["sweep", file, "--set", "steps=10", "seeds=2", "--dry-run"]) == 0
+    assert "80 runs, 80 of them missing" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+    assert cli.command(["sweep", file, "--set", "steps=10", "seeds=2", "--jobs", "1"]) == 0
+    assert cli.command(["sweep", "--resume", "--out", "runs/example", "--dry-run"]) == 0
+    assert "80 runs, 0 of them missing" in capsys.readouterr().out
+    assert cli.command(["results", "runs/example", "--plot", "--export", "netcdf"]) == 0
+    assert {p.name for p in Path("runs/example").glob("*.p*g")} == {"sweep.png"}
+    assert Path("runs/example/results.nc").is_file()
+    assert cli.command(["results"]) == 0
+    assert "80 of 80 runs" in capsys.readouterr().out
+    assert cli.command(["sweep", "--resume", "--out", "nowhere"]) == 2
+    assert "nothing to resume" in capsys.readouterr().err

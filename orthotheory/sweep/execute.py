@@ -1,0 +1,242 @@
+"""Running chunks of a group: learning rates x seeds are the batch axes, and no number depends on who shares a batch.
+
+Every seed has its own stream of noise, drawn for each of its runs alike (common random numbers over the rates), and
+every operation of the core acts on each matrix by itself, so that a chunk of one run gives the bits of a chunk of all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import loop, methods, problems
+from ..arrays import backend, backend_of, dtype_name, generator
+from ..names import closest
+from .config import LOSS
+from .starts import starts
+
+CACHE = 2**20  # bytes that the working set of a chunk shall fit
+COPIES = 8  # weights, gradient, momentum and temporaries of one run
+FEWEST, MOST = 8, 512  # runs of a chunk: fewer leave the time to the interpreter, more leave much to lose
+
+FAILURES = (ArithmeticError, ValueError, np.linalg.LinAlgError)
+
+
+class Chunk(NamedTuple):
+    """What a chunk recorded: shape (records, rates, seeds) by name, and why runs ended early ("" where they did not).
+
+    From the step at which a run met a non-finite number its records are NaN.
+    """
+
+    k: np.ndarray
+    records: dict[str, np.ndarray]
+    reasons: np.ndarray
+    seconds: float
+    engine: str
+
+
+class Streams(np.random.Generator):
+    """A generator for a batch (rates, seeds): each seed draws from its own Philox stream, the rates share the draws."""
+
+    def __init__(self, seeds: Sequence[int], rates: int):
+        super().__init__(np.random.Philox(0))
+        self._own = [generator(seed) for seed in seeds]
+        self._rates = rates
+
+    def standard_normal(self, size=None, *args, **kwargs):  # type: ignore[override]
+        return self._stack("standard_normal", size)
+
+    def standard_t(self, df, size=None):  # type: ignore[override]
+        return self._stack("standard_t", size, df)
+
+    def integers(self, low, high=None, size=None, **kwargs):  # type: ignore[override]
+        return self._stack("integers", size, low, high)
+
+    def _stack(self, name: str, size, *parameters) -> np.ndarray:
+        if tuple(size[:2]) != (self._rates, len(self._own)):
+            raise ValueError(f"Noise in a sweep is drawn for each run: shape (rates, seeds, ...); got {size}.")
+        drawn = np.stack([getattr(rng, name)(*parameters, size=tuple(size[2:])) for rng in self._own])
+        return np.broadcast_to(drawn, size)
+
+
+def run_chunk(
+    problem: Mapping[str, Any],
+    method: Mapping[str, Any],
+    lrs: Sequence[float | None],
+    seeds: Sequence[int],
+    steps: int,
+    every: int,
+    record: Sequence[str],
+    start: str | None = None,
+    *,
+    engine: str = "auto",
+    device: str = "cpu",
+) -> Chunk:
+    """Run all rates and seeds of one problem and method as one batch.
+
+    Parameters
+    ----------
+    problem, method : mapping
+        `{"name": ..., **options}`; the method without lr, with `surgery` where it has one.
+    lrs : sequence of float
+        None for a method at its own rate.
+    start : str, optional
+        A name of `starts.STARTS`; without it every run begins at the problem's start.
+    engine : "auto", "reference" or "compiled"
+        Compiled trajectories where they serve method and size, the reference, or nothing but compiled ones.
+
+    Notes
+    -----
+    Where the batch raises, its runs go on alone: one loses nothing to another, and one that raises is a reason.
+    """
+    chosen = _engine(engine, problem, method, steps, every, record, start, device)
+    with one_blas_thread():
+        began = time.perf_counter()
+        k, records, reasons = chosen.run(problem, method, lrs, seeds, steps, every, record, start, device)
+        return Chunk(k, records, reasons, time.perf_counter() - began, chosen.name)
+
+
+class Engine(NamedTuple):
+    """A way to run a chunk: `run` takes the arguments of `run_chunk` and returns k, records and reasons.
+
+    `serves(problem, method, steps, every, record, start, device)` must not depend on rates and seeds.
+    """
+
+    name: str
+    run: Callable[..., tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]]
+    serves: Callable[..., bool]
+
+
+def _engine(wanted: str, *setup) -> Engine:
+    reference = Engine("reference", _reference, lambda *setup: True)
+    closest(wanted, dict.fromkeys(("auto", "reference", "compiled")), "engine")
+    if wanted == "reference":
+        return reference
+    compiled = compiled_engine()
+    if compiled is not None and compiled.serves(*setup):
+        return compiled
+    if wanted == "compiled":
+        why = (
+            "is not installed (numba, the extra `fast`)"
+            if compiled is None
+            else "does not serve this problem or method"
+        )
+        raise ValueError(f"The compiled engine {why}; use engine='auto' or 'reference'.")
+    return reference
+
+
+def compiled_engine() -> Engine | None:
+    """Return the compiled trajectories, or None where they are not there."""
+    return None
+
+
+def _reference(problem, method, lrs, seeds, steps, every, record, start, device):
+    built = build_problem(problem, device)
+    rates = None if None in lrs else np.asarray(lrs, dtype=dtype_name(_first_block(built.start)))
+    optimizer = build_method(method, rates, built)
+    batch = (len(lrs), len(seeds))
+    try:
+        trace = loop.run(
+            built, optimizer, steps, record={name: _recorder(name) for name in record}, every=every, batch=batch,
+            seed=Streams(seeds, len(lrs)), start=None if start is None else starts(built, start, seeds),
+        )  # fmt: skip
+    except FAILURES as error:
+        if len(lrs) * len(seeds) == 1:
+            return _nothing(steps, every, record, f"{type(error).__name__}: {error}")
+        rows = [[_reference(problem, method, [lr], [s], steps, every, record, start, device) for s in seeds]
+                for lr in lrs]  # fmt: skip
+        records = {n: np.concatenate([np.concatenate([c[1][n] for c in row], 2) for row in rows], 1) for n in record}
+        return rows[0][0][0], records, np.block([[c[2] for c in row] for row in rows])
+    if trace.stopped_by.startswith("interrupted"):
+        raise KeyboardInterrupt
+    k = recorded_steps(steps, every)
+    lost = trace.non_finite_at
+    gone = (lost >= 0) & (k[:, None, None] >= lost)
+    records = {}
+    for name, values in trace.records.items():
+        whole = np.full((len(k), *batch), np.nan)
+        whole[: len(values)] = values
+        records[name] = np.where(gone, np.nan, whole)
+    reasons = np.full(batch, "", dtype=object)
+    for index in zip(*np.nonzero(lost >= 0), strict=True):
+        reasons[index] = f"non-finite at step {lost[index]}"
+    return k, records, reasons
+
+
+def recorded_steps(steps: int, every: int) -> np.ndarray:
+    """Return the steps that are recorded: each `every`, and the last."""
+    return np.unique([*range(0, steps + 1, every), steps])
+
+
+def _nothing(steps, every, record, reason):
+    k = recorded_steps(steps, every)
+    return k, {n: np.full((len(k), 1, 1), np.nan) for n in record}, np.full((1, 1), reason, dtype=object)
+
+
+def build_method(method: Mapping[str, Any], rates, problem):
+    """Return the method of a configuration, with its rates (R) as an array (R, 1) over the batch."""
+    hyper = dict(method)
+    name, aggregator = hyper.pop("name"), hyper.pop("surgery", None)
+    if rates is not None:
+        hyper["lr"] = backend_of(_first_block(problem.start)).asarray(np.asarray(rates)[:, None])
+    built = methods.make(name, **hyper)
+    return methods.Surgery(aggregator, built) if aggregator else built
+
+
+def build_problem(problem: Mapping[str, Any], device: str = "cpu"):
+    """Return the problem of a configuration; minibatches are drawn for each seed."""
+    return _built(json.dumps(problem, sort_keys=True), device)
+
+
+@functools.lru_cache(maxsize=32)
+def _built(text: str, device: str):
+    options = json.loads(text)
+    if device != "cpu":
+        options["device"] = backend(device)
+    built = problems.make(**options)
+    if isinstance(built.noise, problems.Minibatch):
+        built.noise = dataclasses.replace(built.noise, independent=True)
+    return built
+
+
+def _first_block(start):
+    return start[0] if isinstance(start, tuple) else start
+
+
+def _recorder(name: str):
+    return loss if name == LOSS else closest(name, loop.RECORDERS, "record")
+
+
+def loss(t) -> np.ndarray:
+    """Return value minus the optimal value, where that is known."""
+    return t.problem.value(t.w) - (t.problem.optimal_value or 0.0)
+
+
+def largest_chunk(problem) -> int:
+    """Return how many runs of a problem fit the cache."""
+    blocks = problem.start if isinstance(problem.start, tuple) else (problem.start,)
+    size = sum(math.prod(b.shape) * (8 if "64" in dtype_name(b) else 4) for b in blocks)
+    return min(max(CACHE // (COPIES * size), FEWEST), MOST)
+
+
+@functools.cache
+def _controller():
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def one_blas_thread():
+    """Return a context with one BLAS thread: matrices are small, and sums then have one order."""
+    try:
+        return _controller().limit(limits=1)
+    except ImportError:
+        return contextlib.nullcontext()
