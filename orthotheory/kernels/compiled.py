@@ -134,6 +134,13 @@ class CompiledProgram:
         if pool is None or workers == 1 or total < 2:
             work(0, total)
             return
+        if end - begin == 1:  # short: this thread works too, and nothing is handed out that it could do
+            half = total // workers
+            others = [pool.submit(work, half * i, half * (i + 1)) for i in range(workers - 1)]
+            work(half * (workers - 1), total)
+            for other in others:
+                other.result()
+            return
         parts = min(total, 4 * workers)
         bounds = [total * i // parts for i in range(parts + 1)]
         list(pool.map(work, bounds[:-1], bounds[1:]))

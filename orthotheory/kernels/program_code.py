@@ -230,10 +230,10 @@ class Compiler:
             return f.let(f"fcmp olt {kind} {self.call(f, 'fabs', kind, values[0])}, {self.full(kind, np.inf)}")
         if op == "sign":
             x, test = values[0], self.test(kind)
-            up = f.let(f"fcmp ogt {kind} {x}, {self.full(kind, 0.0)}")
-            down = f.let(f"fcmp olt {kind} {x}, {self.full(kind, 0.0)}")
-            low = f.let(f"select {test} {down}, {kind} {self.full(kind, -1.0)}, {kind} {x}")
-            return f.let(f"select {test} {up}, {kind} {self.full(kind, 1.0)}, {kind} {low}")
+            above = f.let(f"fcmp ogt {kind} {x}, {self.full(kind, 0.0)}")
+            below = f.let(f"fcmp olt {kind} {x}, {self.full(kind, 0.0)}")
+            low = f.let(f"select {test} {below}, {kind} {self.full(kind, -1.0)}, {kind} {x}")
+            return f.let(f"select {test} {above}, {kind} {self.full(kind, 1.0)}, {kind} {low}")
         if op == "power_of_two":
             whole = self.integers(kind)
             mask = 0x7F800000 if "float" in kind else 0x7FF0000000000000

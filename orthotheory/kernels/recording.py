@@ -315,7 +315,8 @@ def _sum_short(x, y) -> Symbol:
         return Symbol(x.program, x.index, (x.linear[0], x.linear[1] + y.factor))
     if not all(isinstance(s, Symbol) and s.kind == "short" for s in (x, y)):
         raise Unrecordable("a sum of a polynomial in a Gram matrix and something else")
-    assert x.linear is not None and y.linear is not None
+    assert x.linear is not None
+    assert y.linear is not None
     terms = dict(x.linear[0])
     for i, c in y.linear[0].items():
         terms[i] = terms.get(i, 0.0) + c

@@ -27,6 +27,7 @@ from .recording import Program, Symbol, Unrecordable
 LONGEST = 256  # side of a matrix; beyond, a BLAS is as fast
 ADDITIVE = (Gaussian, HeavyTailed, LowRank)  # noise that does not look at the gradient
 NOISE_BYTES = 2**25
+OF_WEIGHTS = {"value", "gap", "distance", "weight_norm", "weight_spectral", "iterate"}  # recorders without a gradient
 
 
 def why_not(problem: Problem, method: Method) -> str:
@@ -172,6 +173,7 @@ def run(
     codes = np.full(len(scalars) * code.lanes, -1, np.int64)
     weights = lambda: code.unpack(arrays["w"], count).reshape(*batch, *w.shape[-2:])  # noqa: E731
     peek = not isinstance(record, Sequence) or bool(loop.NEEDS_STEP & set(recorders))
+    looks = not isinstance(record, Sequence) or not set(recorders) <= OF_WEIGHTS
     longest = max(1, NOISE_BYTES // max(arrays["w"].nbytes, 1)) if problem.noise is not None else steps
     kept: dict[str, list[np.ndarray]] = {name: [] for name in recorders}
     ks: list[int] = []
@@ -181,8 +183,9 @@ def run(
             while count:
                 here = weights() if k % every == 0 or k == steps else None
                 if here is not None:
-                    grad = problem.grad(here)
-                    for odd, x in enumerate((here, grad)):
+                    grad = problem.grad(here) if looks or k == steps else None
+                    # before the last step the code itself looks for non-finite numbers, after the record
+                    for odd, x in enumerate((here, grad) if grad is not None else ()):
                         bad = loop._non_finite(x, len(batch)).reshape(-1)
                         codes[:count] = np.where(bad & (codes[:count] < 0), 2 * k + odd, codes[:count])
                         if bad.any() and (codes[:count] >= 0).all():
@@ -210,6 +213,9 @@ def run(
                 k = following
         except KeyboardInterrupt:
             stopped_by = f"interrupted at step {k}"
+    if stopped_by.startswith("non-finite"):  # the step that met it may have been recorded before it was taken
+        ks = [step for step in ks if step < when]
+        kept = {name: values[: len(ks)] for name, values in kept.items()}
     found = codes[:count].reshape(batch)
     non_finite_at = np.where(found >= 0, found // 2, -1)
     return loop._trace(problem, method, ks, kept, stopped_by, non_finite_at, began, setup)
