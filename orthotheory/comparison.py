@@ -17,8 +17,6 @@ The protocol, the same for every method and problem:
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -27,8 +25,11 @@ import numpy as np
 
 from . import counting, methods, problems
 from .arrays import generator
-from .loop import Trace, run
 from .methods import Method
+from .sweep import Chunk, Sweep, run_chunk
+from .sweep.analyse import steps_to
+from .sweep.config import LOSS, rate
+from .sweep.execute import build_problem
 
 FLOOR = 1e-16  # a relative loss below the rounding error of its computation is not resolved
 MOST_STATE = 100  # numbers a weight: a dense preconditioner of all weights, or a window of a thousand gradients
@@ -100,7 +101,7 @@ class Protocol:
 
     def rate(self, j: Any) -> Any:
         """Return the learning rates of grid points."""
-        return 10.0 ** (np.asarray(j) / self.per_decade)
+        return np.vectorize(lambda i: rate(int(i), self.per_decade), otypes=[float])(j)
 
 
 PAPER = Protocol()
@@ -148,15 +149,32 @@ def participant(name: str, lr: Any, **hyper: Any) -> Method:
 
     Raises NotComparable for one without a learning rate, or that cannot be built from it alone.
     """
-    entry = methods.TABLE[name]
-    fields = {field.name for field in dataclasses.fields(entry.method)}
-    if "lr" not in fields:
-        raise NotComparable(f"{name} has no learning rate.")
-    hyper = {"lr": lr, **({"weight_decay": 0.0} if "weight_decay" in fields else {}), **hyper}
     try:
-        return methods.make(name, **hyper)
+        return methods.make(**_setup(name, **hyper), lr=lr)
+    except NotComparable:
+        raise
     except (TypeError, ValueError) as error:
         raise NotComparable(f"{name} cannot be built from a learning rate alone: {error}") from error
+
+
+def _setup(name: str, **hyper: Any) -> dict[str, Any]:
+    """Return the configuration of a method without its learning rate."""
+    fields = {field.name for field in dataclasses.fields(methods.TABLE[name].method)}
+    if "lr" not in fields:
+        raise NotComparable(f"{name} has no learning rate.")
+    return {"name": name, **({"weight_decay": 0.0} if "weight_decay" in fields else {}), **hyper}
+
+
+def tuning(protocol: Protocol | None = None) -> Sweep:
+    """Return the first grid of the protocol, all methods on all problems, as a sweep: `figures/sweeps/zoo.toml`."""
+    protocol = protocol or PAPER
+    lr = {"from": rate(protocol.lowest * protocol.per_decade, protocol.per_decade),
+          "to": rate(protocol.highest * protocol.per_decade, protocol.per_decade),
+          "per_decade": protocol.per_decade}  # fmt: skip
+    tasks = {
+        t.label: {**t.problem, "start": t.error, "steps": t.steps, "every": t.every, "target": t.level} for t in TASKS
+    }
+    return Sweep(tasks, {m: {**_setup(m), "lr": lr} for m in participants()[0]}, seeds=protocol.tuning_seeds)
 
 
 def participants(names: Iterable[str] | None = None) -> tuple[list[str], dict[str, str]]:
@@ -175,11 +193,11 @@ def participants(names: Iterable[str] | None = None) -> tuple[list[str], dict[st
 
 def compare(name: str, task: Task, protocol: Protocol = PAPER, **hyper: Any) -> Outcome:
     """Tune a method on a problem and report it on fresh seeds, by the rules of this module."""
-    tuning = range(protocol.tuning_seeds)
+    choosing = range(protocol.tuning_seeds)
     measured: dict[int, _Measured] = {}
     new = protocol.grid()
     for extension in range(protocol.extensions + 1):  # a method that loses every run is not extended
-        measured |= dict(zip(new, _measure(name, hyper, task, protocol.rate(new), tuning), strict=True))
+        measured |= dict(zip(new, _measure(name, hyper, task, protocol.rate(new), choosing), strict=True))
         grid = sorted(measured)
         best = {rule: _best(measured, rule) for rule in RULES}
         below, above = grid[0] in best.values(), grid[-1] in best.values()
@@ -190,7 +208,6 @@ def compare(name: str, task: Task, protocol: Protocol = PAPER, **hyper: Any) -> 
         new = [j - step + i for j in grid[:1] if below for i in range(step)]
         new += [j + 1 + i for j in grid[-1:] if above for i in range(step)]
     fresh = range(protocol.tuning_seeds, protocol.tuning_seeds + protocol.seeds)
-    # Both rules always run, so that the batch, and with it the noise of each seed, is the same for every method.
     picks = [best["budget"] if best[rule] is None else best[rule] for rule in RULES]
     reported = dict(zip(RULES, _measure(name, hyper, task, protocol.rate(picks), fresh), strict=True))
     if best["level"] is None:
@@ -344,23 +361,16 @@ def _best(measured: Mapping[int, _Measured], rule: str) -> int | None:
 
 
 def _measure(name: str, hyper: Mapping[str, Any], task: Task, rates: np.ndarray, seeds: range) -> list[_Measured]:
-    """Run all rates and seeds as one batch; where that raises, each rate alone: one loses nothing to another."""
+    """Run all rates and seeds as one chunk of a sweep."""
     if not len(rates):
         return []
-    problem = _problem(task)
-    if (size := _state_size(participant(name, 1e-3, **hyper), problem.start)) > MOST_STATE:
+    method = participant(name, 1e-3, **hyper)
+    if (size := _state_size(method, build_problem(task.problem).start)) > MOST_STATE:
         reason = f"not run: a state of {size:.0f} numbers a weight"
         return [_Measured.lost(len(seeds), reason)] * len(rates)
-    try:
-        trace = run(
-            problem, participant(name, rates[:, None], **hyper), task.steps, record={"loss": _loss}, every=task.every,
-            batch=(len(rates), len(seeds)), seed=seeds.start, start=starts(problem, task.error, seeds),
-        )  # fmt: skip
-    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
-        if len(rates) > 1:
-            return [m for i in range(len(rates)) for m in _measure(name, hyper, task, rates[i : i + 1], seeds)]
-        return [_Measured.lost(len(seeds), f"{type(error).__name__}: {error}")]
-    final, steps, reasons = judge(trace, task.level)
+    chunk = run_chunk(task.problem, _setup(name, **hyper), list(map(float, rates)), seeds, task.steps, task.every,
+                      [LOSS], task.error)  # fmt: skip
+    final, steps, reasons = judge(chunk, task.level)
     return [_Measured(final[i], steps[i], tuple(reasons[i])) for i in range(len(rates))]
 
 
@@ -374,59 +384,13 @@ def _state_size(method: Method, w: Any) -> float:
     return entries(state) / entries(w)
 
 
-def judge(trace: Trace, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def judge(chunk: Chunk, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the final loss, the steps to the level and the reason of divergence (or ""), each of shape (batch)."""
-    loss, k = trace["loss"], trace.k
-    lost = trace.non_finite_at >= 0
-    relative = np.maximum(loss / loss[0], FLOOR) if len(loss) else np.full((1, *lost.shape), np.inf)
+    loss, k = chunk.records[LOSS], chunk.k
+    lost = chunk.reasons != ""
+    relative = np.maximum(loss / loss[0], FLOOR)
     tail = k > 0.8 * k[-1] if len(k) > 1 else np.array([True])
     final = np.where(lost, np.inf, relative[tail].mean(axis=0))
     final = np.where(np.isfinite(final), final, np.inf)
-    above = ~(relative <= level) | lost
-    after = np.where(above.any(axis=0), len(above) - np.argmax(above[::-1], axis=0), 0)  # first record of the last stay
-    steps = np.where(after < len(above), k[np.minimum(after, len(k) - 1)].astype(float), np.inf)
-    reasons = np.where(final > 1, "ended above its start", "").astype(object)
-    for index in zip(*np.nonzero(lost), strict=True):
-        reasons[index] = f"non-finite at step {trace.non_finite_at[index]}"
-    return final, steps, reasons
-
-
-def starts(problem, error: str, seeds: range) -> Any:
-    """Draw first weights, one a seed: shape (seeds, m, n), or a tuple of such."""
-    if error == "start":
-        shapes = [b.shape for b in (problem.start if isinstance(problem.start, tuple) else (problem.start,))]
-        rngs = [generator(seed) for seed in seeds]
-        drawn = [[rng.standard_normal(shape) / np.sqrt(shape[0]) for shape in shapes] for rng in rngs]
-        blocks = tuple(np.array(block) for block in zip(*drawn, strict=True))
-        return blocks if isinstance(problem.start, tuple) else blocks[0]
-    return np.array([problem.optimum + _error(problem, error, generator(seed)) for seed in seeds])
-
-
-def _error(problem, error: str, rng: np.random.Generator) -> np.ndarray:
-    m, n = problem.start.shape
-    drawn = rng.standard_normal((m, n))
-    if error == "generic":
-        return drawn
-    r = min(m, n)
-    u, _, vt = np.linalg.svd(drawn, full_matrices=False)
-    if error == "low-rank":
-        return np.sqrt(m * n) * u[:, :1] @ vt[:1]
-    if error == "flat":
-        return np.sqrt(max(m, n)) * u @ vt
-    if error == "commuting":
-        left, right = (np.linalg.eigh(x)[1][:, ::-1][:, :r] for x in (problem.a, problem.b))
-        return np.sqrt(max(m, n)) * (left * rng.uniform(0.5, 1.5, size=r)) @ right.T
-    raise ValueError(f"error is generic, commuting, low-rank, flat or start; got {error!r}.")
-
-
-def _loss(t) -> np.ndarray:
-    return t.problem.value(t.w) - (t.problem.optimal_value or 0.0)
-
-
-def _problem(task: Task):
-    return _built(json.dumps(task.problem, sort_keys=True))
-
-
-@functools.lru_cache(maxsize=32)
-def _built(problem: str):
-    return problems.make(**json.loads(problem))
+    steps = np.where(lost, np.inf, steps_to(relative, level, k))
+    return final, steps, np.where(lost, chunk.reasons, np.where(final > 1, "ended above its start", ""))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from orthotheory import comparison, loop, methods, problems
+from orthotheory import loop, methods, problems
 from orthotheory.comparison import (
     SMOKE,
     TASKS,
@@ -20,10 +21,12 @@ from orthotheory.comparison import (
     participant,
     participants,
     standing,
-    starts,
     table,
+    tuning,
     update_conditions,
 )
+from orthotheory.sweep import Chunk, Sweep, execute, run_sweep
+from orthotheory.sweep.starts import starts
 
 QUICK = Task("quick", {"name": "quadratic", "rows": 4, "columns": 3, "left_condition": 10.0}, steps=30)
 SMALL = Protocol(per_decade=2, extensions=2, tuning_seeds=2, seeds=4)
@@ -95,11 +98,11 @@ def test_a_best_rate_that_stays_at_the_edge_is_flagged():
 
 def test_reported_seeds_are_none_of_those_that_chose_the_rate(monkeypatch):
     seen = []
-    original = comparison.starts
-    monkeypatch.setattr(comparison, "starts", lambda p, e, seeds: seen.append(seeds) or original(p, e, seeds))
+    original = execute.starts
+    monkeypatch.setattr(execute, "starts", lambda p, e, seeds: seen.append(seeds) or original(p, e, seeds))
     compare("gd", QUICK, SMALL)
-    *tuning, report = seen
-    assert set(report).isdisjoint(set().union(*tuning))
+    *choosing, report = seen
+    assert set(report).isdisjoint(set().union(*choosing))
     assert len(report) == SMALL.seeds
 
 
@@ -152,9 +155,9 @@ def test_a_method_that_raises_for_some_rates_loses_only_those(monkeypatch):
     assert fragile.chosen == whole.chosen
 
 
-def fake_trace(losses, lost=(-1,)):
-    losses = np.asarray(losses, dtype=float)[:, None]
-    return loop.Trace(None, None, np.arange(len(losses)), {"loss": losses}, "steps", np.array(lost), 0.0)
+def fake_chunk(losses, reason=""):
+    losses = np.asarray(losses, dtype=float)[:, None, None]
+    return Chunk(np.arange(len(losses)), {"loss": losses}, np.array([[reason]], dtype=object), 0.0, "reference")
 
 
 @pytest.mark.parametrize(
@@ -168,14 +171,14 @@ def fake_trace(losses, lost=(-1,)):
     ],
 )
 def test_the_steps_to_a_level_are_those_after_which_the_run_stays_below(losses, steps):
-    assert judge(fake_trace(losses), 0.1)[1] == steps
+    assert judge(fake_chunk(losses), 0.1)[1] == steps
 
 
 def test_a_lost_run_reaches_nothing_even_where_its_records_look_well():
-    final, steps, reasons = judge(fake_trace([1, 0.05, 0.05, 0.05, 0.05], lost=(4,)), 0.1)
+    final, steps, reasons = judge(fake_chunk([1, 0.05, 0.05, 0.05, 0.05], "non-finite at step 4"), 0.1)
     assert np.isinf(final).all()
     assert np.isinf(steps).all()
-    assert reasons[0] == "non-finite at step 4"
+    assert reasons.item() == "non-finite at step 4"
 
 
 def test_no_level_is_reached_by_a_method_that_does_not_move(monkeypatch):
@@ -314,3 +317,24 @@ def test_the_network_learns_the_digits():
 def test_weights_that_do_not_fit_the_inputs_are_refused():
     with pytest.raises(ValueError, match=r"need weights \(m, hidden\)"):
         problems.TwoLayer(np.ones((3, 4)), np.zeros(3, dtype=int), (np.ones((5, 2)), np.ones((2, 3))))
+
+
+def test_the_file_of_the_zoo_is_the_first_grid_of_the_protocol():
+    file = Path(__file__).parents[2] / "figures" / "sweeps" / "zoo.toml"
+    assert Sweep.read(file).groups() == tuning().groups()
+
+
+def test_the_first_grid_as_a_sweep_gives_the_tuned_losses_of_the_protocol():
+    """On one problem with noise and two methods: the medians over the tuning seeds, by the rule of the final loss."""
+    task = dataclasses.replace(TASKS[7], steps=12)
+    fixed = dataclasses.replace(SMALL, extensions=0)
+    problem = {**task.problem, "start": task.error}
+    grid = Sweep({task.label: problem}, {m: {"lr": list(fixed.rate(fixed.grid()))} for m in ("gd", "nesterov")},
+                 steps=12, every=2, seeds=2)  # fmt: skip
+    final = run_sweep(grid).to_pandas()
+    for name in ("gd", "nesterov"):
+        outcome = compare(name, task, fixed)
+        for lr, tuned in zip(outcome.rates, outcome.tuned, strict=True):
+            rows = final[(final["method"] == name) & (final["lr"] == lr)]
+            ends = [r["loss"][r["k"] > 9.6].mean() / r["loss"].iloc[0] for _, r in rows.groupby("seed")]
+            assert np.median(ends) == pytest.approx(tuned, rel=1e-12)
