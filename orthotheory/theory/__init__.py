@@ -7,6 +7,7 @@ from .constrained import THEOREMS as CONSTRAINED_THEOREMS
 from .contract import Assumption, AssumptionFails, Theorem, Verdict, check, ledger_row, verify, verify_control
 from .cycle import spectral_cycle_commuting
 from .descent import exact_accounting, trust_region_nonconvex
+from .floors import THEOREMS as FLOOR_THEOREMS
 from .lion_k import THEOREMS as LION_K_THEOREMS
 from .lion_k_flow import LionKFlow, lion_k_dissipation, lion_k_lyapunov, lion_k_phase
 from .methods_adapters import THEOREMS as ADAPTER_THEOREMS
@@ -22,6 +23,7 @@ from .orthogonality import THEOREMS as ORTHOGONALITY_THEOREMS
 from .parametrizations import cayley_neumann_orthogonality
 from .pivots import jacobi_random_pivot
 from .polynomials import newton_schulz_factor
+from .quadratic_rates import THEOREMS as QUADRATIC_RATE_THEOREMS
 from .rates import Exponent, fit_exponent
 from .rational import THEOREMS as RATIONAL_THEOREMS
 from .retain import THEOREMS as RETAIN_THEOREMS
@@ -59,6 +61,8 @@ TABLE: dict[str, Theorem] = {
         *GEOMETRY_THEOREMS,
         *PRECONDITIONED_THEOREMS,
         *PROJECTED_THEOREMS,
+        *FLOOR_THEOREMS,
+        *QUADRATIC_RATE_THEOREMS,
         *ADAPTER_THEOREMS,
         *SUBSPACE_THEOREMS,
         *COUNTED_THEOREMS,
