@@ -134,7 +134,7 @@ def generator(rng: np.random.Generator | int) -> np.random.Generator:
     """Return a counter-based generator (Philox) for a seed; pass a generator through."""
     if isinstance(rng, np.random.Generator):
         return rng
-    return np.random.Generator(np.random.Philox(rng))
+    return np.random.default_rng(np.random.Philox(rng))
 
 
 def check_matrix(x: Array, who: str, *, axes: int = 2, hint: str = "", complex_allowed: bool = False) -> None:

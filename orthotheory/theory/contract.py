@@ -55,6 +55,8 @@ class Theorem:
         Relative: of rounding for identities and bounds, of attainment for tight ones. `reason` derives it.
     proof : function or None
         A symbolic proof: returns steps and raises where a residual is not zero.
+    sample : function of a generator, or None
+        A random case with its description, for `falsify`; without it the seeds of `cases` are drawn anew.
     """
 
     label: str
@@ -71,6 +73,7 @@ class Theorem:
     tolerance: float = 1e-10
     reason: str = "rounding"
     proof: Callable[[], list[str]] | None = None
+    sample: Callable[[np.random.Generator], tuple[str, Case]] | None = None
 
     def control(self) -> Theorem:
         """Return the theorem with its deliberate mistake."""

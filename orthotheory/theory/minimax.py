@@ -46,6 +46,11 @@ def _enough_points(step: OptimalStep) -> bool:
     return len(inside) == len(step.coefficients) + 1 and bool(np.all(np.diff(inside) > 0))
 
 
+def _random_step(rng: np.random.Generator) -> tuple[str, OptimalStep]:
+    degree, low = 2 * int(rng.integers(1, 9)) + 1, float(10 ** rng.uniform(-5, -1))  # E is at least 1e-2
+    return f"degree {degree} on [{low:.3e}, 1]", optimal_step(degree, low)
+
+
 equioscillation = Theorem(
     label="equioscillation",
     title="The optimal step equioscillates",
@@ -56,6 +61,7 @@ equioscillation = Theorem(
     lhs=_signed_errors,
     rhs=_largest_errors,
     cases=lambda size: [(f"degree {d} on [{low:g}, 1]", optimal_step(d, low)) for d, low in INTERVALS],
+    sample=_random_step,
     broken=lambda t: dataclasses.replace(t, lhs=_classical_errors),
     mistake="the classical Newton-Schulz polynomial of the degree in place of the optimal one",
     source="Chebyshev, de la Vallee-Poussin; for the polar factor [amsel2025polar], [grishina2025accelerating]",
@@ -180,6 +186,11 @@ def _chains(size: Size) -> Iterator[tuple[str, Composition]]:
         yield f"{steps} steps of degree {degree} on [{low:g}, 1]", compose([degree] * steps, low)
 
 
+def _random_chain(rng: np.random.Generator) -> tuple[str, Composition]:
+    degree, steps, low = 2 * int(rng.integers(1, 5)) + 1, int(rng.integers(1, 5)), float(10 ** rng.uniform(-3, -0.005))
+    return f"{steps} steps of degree {degree} on [{low:.3e}, 1]", compose([degree] * steps, low)
+
+
 published_error_bound = Theorem(
     label="polar-express-bound",
     title="A closed error bound of the composition, and how loose it is",
@@ -192,6 +203,7 @@ published_error_bound = Theorem(
     lhs=_errors_by_step,
     rhs=published_bound,
     cases=_chains,
+    sample=_random_chain,
     broken=lambda t: dataclasses.replace(t, rhs=lambda chain: published_bound(chain, 2.0)),
     mistake="twice the exponent",
     source="attributed to [amsel2025polar], not re-read; follows from greedy-composition, as classical steps obey it",
@@ -211,6 +223,11 @@ def _asymptotic_size(case: tuple[int, float]) -> float:
     return float((1 - low) / np.sqrt(np.pi * low * n) * ((1 - low) / (1 + low)) ** n)
 
 
+def _random_degree(rng: np.random.Generator) -> tuple[str, tuple[int, float]]:
+    degree, low = 2 * int(rng.integers(1, 17)) + 1, float(10 ** rng.uniform(-8, -0.02))
+    return f"degree {degree} on [{low:.3e}, 1]", (degree, low)
+
+
 polynomial_lower_bound = Theorem(
     label="polynomial-lower-bound",
     title="What no odd polynomial of a degree can do",
@@ -225,6 +242,7 @@ polynomial_lower_bound = Theorem(
     cases=lambda size: [
         (f"degree {d} on [{low:g}, 1]", (d, low)) for d in (3, 5, 9, 17, 33) for low in (1e-8, 1e-3, 0.1, 0.3, 0.9)
     ],
+    sample=_random_degree,
     broken=lambda t: dataclasses.replace(t, lhs=_asymptotic_size),
     mistake="the asymptotic size of the optimum [eremenko2007uniform] taken for a bound",
     source="ours",

@@ -24,6 +24,11 @@ def _lows(size: Size) -> Iterator[tuple[str, float]]:
         yield f"singular values in [{low:.1e}, 1]", low
 
 
+def _random_low(rng: np.random.Generator) -> tuple[str, float]:
+    low = float(SMALLEST ** rng.uniform(1e-3, 1.0))
+    return f"singular values in [{low:.3e}, 1]", low
+
+
 # Scaled Newton
 
 
@@ -80,6 +85,7 @@ newton_scaling_interval = Theorem(
     lhs=newton_images,
     rhs=cosine_recursion,
     cases=_lows,
+    sample=_random_low,
     broken=lambda t: dataclasses.replace(t, lhs=lambda low: newton_images(low, scaled=False)),
     mistake="Newton's iteration without scaling",
     source="[byers2008new]; the closed form of the recursion is ours, proved by SymPy",
@@ -97,6 +103,7 @@ newton_nine_steps = Theorem(
     lhs=lambda low: [next(k for k in range(99) if excess_after(k, low) <= UNIT)],
     rhs=lambda low: [9.0],
     cases=_lows,
+    sample=_random_low,
     broken=lambda t: dataclasses.replace(t, rhs=lambda low: [8.0]),
     mistake="eight steps, which leave 3.6e-14",
     source="[byers2008new]",
@@ -128,6 +135,7 @@ qdwh_six_steps = Theorem(
     lhs=lambda low: [halley_recursion(low)],
     rhs=lambda low: [6.0],
     cases=_lows,
+    sample=_random_low,
     broken=lambda t: dataclasses.replace(t, rhs=lambda low: [5.0]),
     mistake="five steps, which leave 1.9e-13",
     source="[nakatsukasa2010optimizing]",
@@ -156,6 +164,7 @@ zolotarev_is_qdwh = Theorem(
     lhs=_step_of_zolotarev,
     rhs=lambda low: _step_of(halley_weights(low), low),
     cases=_lows,
+    sample=_random_low,
     broken=lambda t: dataclasses.replace(t, rhs=lambda low: _step_of(HalleyWeights(3.0, 1.0, 3.0), low)),
     mistake="Halley's weights (3, 1, 3), which are the limit as the interval shrinks to one",
     source="[nakatsukasa2016computing]",
@@ -175,6 +184,7 @@ zolotarev_two_steps = Theorem(
     lhs=lambda low: [zolotarev_error(17 * 17, low)],
     rhs=lambda low: [5 * UNIT],
     cases=_lows,
+    sample=_random_low,
     broken=lambda t: dataclasses.replace(t, lhs=lambda low: [zolotarev_error(15 * 15, low)]),
     mistake="seven poles, which leave 1.9e-12",
     source="[nakatsukasa2016computing]; the constant is ours",
@@ -201,6 +211,11 @@ def _pairs(size: Size) -> Iterator[tuple[str, Case]]:
             yield f"{first} then {second} poles on [{low:.1e}, 1]", (first, second, low)
 
 
+def _random_pair(rng: np.random.Generator) -> tuple[str, Case]:
+    low, (first, second) = _random_low(rng)[1], rng.integers(1, 9, size=2).tolist()
+    return f"{first} then {second} poles on [{low:.3e}, 1]", (first, second, low)
+
+
 zolotarev_composition = Theorem(
     label="zolotarev-composition",
     title="Zolotarev functions compose to Zolotarev functions",
@@ -210,6 +225,7 @@ zolotarev_composition = Theorem(
     lhs=composed,
     rhs=at_once,
     cases=_pairs,
+    sample=_random_pair,
     broken=lambda t: dataclasses.replace(t, lhs=lambda case: composed(case, updated=False)),
     mistake="a second step for the first interval",
     source="[nakatsukasa2016computing]",

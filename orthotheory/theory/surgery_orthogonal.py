@@ -190,6 +190,11 @@ def _projections(size: Size) -> Iterator[tuple[str, Projected]]:
                 yield f"{name}, ({out}, {inputs}), rank {rank}, {seed}", Projected(momentum, old, schedule)
 
 
+def _random_slope(rng: np.random.Generator) -> tuple[str, float]:
+    a = 1 + float(10 ** rng.uniform(-2, 2))
+    return f"a = {a:.17g}", a
+
+
 polar_voids_surgery = Theorem(
     label="polar-voids-surgery",
     title="Orthogonalizing after surgery voids its guarantee",
@@ -203,6 +208,7 @@ polar_voids_surgery = Theorem(
     lhs=before_and_after,
     rhs=in_closed_form,
     cases=lambda size: ((f"a = {a:g}", a) for a in (1.5, 3.0, 10.0, 100.0)),
+    sample=_random_slope,
     broken=lambda t: dataclasses.replace(t, lhs=lambda a: before_and_after(a, lambda m: m / np.linalg.norm(m, 2))),
     mistake="normalized instead of orthogonalized",
     source="ours",
