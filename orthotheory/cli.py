@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from .names import UnknownName, closest
@@ -179,10 +180,52 @@ def theorems_command(arguments: list[str]) -> int:
 
 
 def claims_command(arguments: list[str]) -> int:
-    """Judge claims of the literature, each with its control."""
+    """Judge claims of the literature, each with its control; named ones with their evidence and picture."""
     from . import claims
 
-    return _ledger(arguments, claims_command, claims.TABLE, claims.ledger_row)
+    page = Option("html", bool, False, "write a static page of them, with pictures and commands")
+    out = Option("out", Path, Path("runs") / "claims", "folder for pictures and the page")
+    return _ledger(arguments, claims_command, claims.TABLE, claims.ledger_row, (page, out), _show_claims)
+
+
+def _show_claims(o: Any, rows: list[dict[str, Any]]) -> None:
+    """Write the page, or print the evidence of the claims that were named and draw their pictures."""
+    from .plotting import save_figure
+    from .plotting.ledger import SIZE, draw_evidence
+    from .storage import writable_folder
+
+    if o.html:
+        from .typeset.web import write_page
+
+        print(f"wrote {write_page(o.out, rows, o.size, **_checkout_pictures())}")
+        return
+    for row in rows if o.names and not o.json else ():
+        print(f"\n{row['label']}: {row['statement']}")
+        print(f"  {'source':<38}{row['source']}")
+        print(f"  {'verdict':<38}{row['verdict']}{', if ' + row['condition'] if row['condition'] else ''}")
+        print(f"  {'needed':<38}{row['expected']}")
+        for name, value in {"measured": row["measured"], **row["evidence"]}.items():
+            print(f"  {name:<38}{value:.6g}")
+        print(f"  {'control':<38}{row['control']['subject']}")
+        print(f"  {'control measured':<38}{row['control']['measured']:.6g} ({row['control']['verdict']})")
+        stem = writable_folder(o.out) / row["label"]
+        print(f"  {'picture':<38}{save_figure(lambda fig, row=row: draw_evidence(row, fig), stem, SIZE)[1]}")
+
+
+def _checkout_pictures() -> dict[str, Any]:
+    """Return the bibliography and the drawn figures by claim, where the current folder lies in a checkout."""
+    from .reproduce import Layout, ReproduceError, find_root, load_figures
+
+    try:
+        root = find_root(None)
+    except ReproduceError:
+        return {}
+    figures: dict[str, list[Path]] = {}
+    for name, (figure, _) in load_figures(root).items():
+        drawn = Layout(root, "paper").figures / f"{name}.png"
+        for label in figure.shows if drawn.is_file() else ():
+            figures.setdefault(label, []).append(drawn)
+    return {"bibliography": root / "paper" / "references.bib", "figures": figures}
 
 
 def figures_command(arguments: list[str]) -> int:
@@ -305,9 +348,9 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
-def _ledger(arguments, function, table, ledger_row) -> int:
+def _ledger(arguments, function, table, ledger_row, more: Sequence[Option] = (), show=None) -> int:
     kind = _name_of(function)
-    options = [names_option("labels to check; all without"), size_option("smoke"), JSON]
+    options = [names_option("labels to check; all without"), size_option("smoke"), *more, JSON]
     o = parse(options, arguments, kind, _help_of(function))
     chosen = [closest(label, table, kind.removesuffix("s")) for label in o.names] or list(table.values())
     if not o.json:
@@ -316,6 +359,8 @@ def _ledger(arguments, function, table, ledger_row) -> int:
         chosen = tqdm(chosen, desc=kind, unit="check", leave=False, dynamic_ncols=True, disable=None)
     rows = [ledger_row(item, o.size) for item in chosen]
     _print_rows(rows, o.json, LEDGER_COLUMNS)
+    if show:
+        show(o, rows)
     return 0 if all(_sound(row) for row in rows) else 1
 
 
