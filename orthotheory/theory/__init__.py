@@ -7,17 +7,20 @@ from .constrained import THEOREMS as CONSTRAINED_THEOREMS
 from .contract import Assumption, AssumptionFails, Theorem, Verdict, check, ledger_row, verify, verify_control
 from .cycle import spectral_cycle_commuting
 from .descent import exact_accounting, trust_region_nonconvex
+from .edge import THEOREMS as EDGE_THEOREMS
 from .floors import THEOREMS as FLOOR_THEOREMS
 from .lion_k import THEOREMS as LION_K_THEOREMS
 from .lion_k_flow import LionKFlow, lion_k_dissipation, lion_k_lyapunov, lion_k_phase
 from .methods_adapters import THEOREMS as ADAPTER_THEOREMS
 from .methods_adaptive import THEOREMS as ADAPTIVE_THEOREMS
+from .methods_blocks import THEOREMS as BLOCK_THEOREMS
 from .methods_counted import THEOREMS as COUNTED_THEOREMS
 from .methods_geometry import THEOREMS as GEOMETRY_THEOREMS
 from .methods_preconditioned import THEOREMS as PRECONDITIONED_THEOREMS
 from .methods_projected import THEOREMS as PROJECTED_THEOREMS
 from .methods_subspaces import THEOREMS as SUBSPACE_THEOREMS
 from .minimax import THEOREMS as MINIMAX_THEOREMS
+from .momentum_theory import THEOREMS as MOMENTUM_THEOREMS
 from .multiplier import cycle_multiplier
 from .orthogonality import THEOREMS as ORTHOGONALITY_THEOREMS
 from .parametrizations import cayley_neumann_orthogonality
@@ -59,8 +62,11 @@ TABLE: dict[str, Theorem] = {
         *RETAIN_THEOREMS,
         *ADAPTIVE_THEOREMS,
         *GEOMETRY_THEOREMS,
+        *BLOCK_THEOREMS,
         *PRECONDITIONED_THEOREMS,
         *PROJECTED_THEOREMS,
+        *EDGE_THEOREMS,
+        *MOMENTUM_THEOREMS,
         *FLOOR_THEOREMS,
         *QUADRATIC_RATE_THEOREMS,
         *ADAPTER_THEOREMS,
