@@ -63,7 +63,7 @@ def ours(n: int, engine: str, dtype: str = "float32"):
         return trace["value"][-1]
 
     if engine == "compiled":
-        from orthotheory.kernels import trajectories
+        from orthotheory import trajectories
 
         return lambda: part(trajectories.run, starts)
     if engine == "reference":
@@ -211,7 +211,7 @@ def entrywise(name: str, engine: str):
     state = method.init(w)
     if engine == "numpy":
         return lambda: method.step(w, g, state)
-    from orthotheory.kernels.elementwise import Step
+    from orthotheory.fused import Step
 
     step = Step(method, w)
     return lambda: step(g)

@@ -5,6 +5,7 @@ Exit codes: 0 fine, 1 a check or a task failed, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import os
@@ -208,8 +209,8 @@ def _show_claims(o: Any, rows: list[dict[str, Any]]) -> None:
             print(f"  {name:<38}{value:.6g}")
         print(f"  {'control':<38}{row['control']['subject']}")
         print(f"  {'control measured':<38}{row['control']['measured']:.6g} ({row['control']['verdict']})")
-        stem = writable_folder(o.out) / row["label"]
-        print(f"  {'picture':<38}{save_figure(lambda fig, row=row: draw_evidence(row, fig), stem, SIZE)[1]}")
+        stem, draw = writable_folder(o.out) / row["label"], functools.partial(draw_evidence, row)
+        print(f"  {'picture':<38}{save_figure(draw, stem, SIZE)[1]}")
 
 
 def _checkout_pictures() -> dict[str, Any]:

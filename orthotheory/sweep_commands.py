@@ -29,7 +29,7 @@ def sweep_command(arguments: list[str]) -> int:
         Option("device", str, "cpu", "cpu, or cuda: one worker a GPU"),
         Option("scheduler", str | None, None, "address of a Dask scheduler, tcp://..., whose workers run the chunks"),
         Option("chunk", int | None, None, "runs in one batch at most; what fits the cache without"),
-        Option("engine", Literal["auto", "reference", "compiled"], "auto", "how trajectories are computed"),
+        Option("engine", Literal["reference", "compiled"], "reference", "how trajectories are computed"),
         Option("out", Path | None, None, "folder of the results; runs/NAME without"),
         JSON,
     ]
@@ -79,7 +79,7 @@ def results_command(arguments: list[str]) -> int:
         Option("export", Literal["csv", "netcdf"] | None, None, "write the table next to the parts"),
         Option("plot", bool, False, "draw the last value against the learning rate, and the best runs"),
         Option("column", str | None, None, "the record to judge by; the first without"),
-        Option("engine", Literal["auto", "reference", "compiled"], "auto", "the engine that the sweep was run with"),
+        Option("engine", Literal["reference", "compiled"], "reference", "the engine that the sweep was run with"),
         Option("device", str, "cpu", "the device that the sweep was run on"),
         JSON,
     ]

@@ -32,7 +32,7 @@ class Results:
     damaged: list[Path] = field(default_factory=list)
 
     @classmethod
-    def read(cls, folder: str | Path, *, device: str = "cpu", engine: str = "auto") -> Results:
+    def read(cls, folder: str | Path, *, device: str = "cpu", engine: str = "reference") -> Results:
         """Read the finished runs of the sweep in a folder; a damaged part is left out and named in `damaged`."""
         from .store import Store
 

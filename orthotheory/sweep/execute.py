@@ -77,7 +77,7 @@ def run_chunk(
     record: Sequence[str],
     start: str | None = None,
     *,
-    engine: str = "auto",
+    engine: str = "reference",
     device: str = "cpu",
 ) -> Chunk:
     """Run all rates and seeds of one problem and method as one batch.
@@ -90,68 +90,54 @@ def run_chunk(
         None for a method at its own rate.
     start : str, optional
         A name of `starts.STARTS`; without it every run begins at the problem's start.
-    engine : "auto", "reference" or "compiled"
-        Compiled trajectories where they serve method and size, the reference, or nothing but compiled ones.
+    engine : "reference" or "compiled"
+        Compiled trajectories give the same numbers to rounding, not to the last bit, hence only where they are asked
+        for; a method or problem that they do not serve is refused with the reason.
 
     Notes
     -----
     Where the batch raises, its runs go on alone: one loses nothing to another, and one that raises is a reason.
     """
-    chosen = _engine(engine, problem, method, steps, every, record, start, device)
     with one_blas_thread():
         began = time.perf_counter()
-        k, records, reasons = chosen.run(problem, method, lrs, seeds, steps, every, record, start, device)
-        return Chunk(k, records, reasons, time.perf_counter() - began, chosen.name)
+        try:
+            k, records, reasons = _run(problem, method, lrs, seeds, steps, every, record, start, engine, device)
+        except NotServed as error:
+            raise ValueError(str(error)) from None
+        return Chunk(k, records, reasons, time.perf_counter() - began, engine)
 
 
-class Engine(NamedTuple):
-    """A way to run a chunk: `run` takes the arguments of `run_chunk` and returns k, records and reasons.
+def _loop_of(engine: str, problem, method) -> Callable[..., loop.Trace]:
+    """Return the loop that an engine stands for; refuses what the compiled one does not serve."""
+    closest(engine, dict.fromkeys(("reference", "compiled")), "engine")
+    if engine == "reference":
+        return loop.run
+    from .. import trajectories
 
-    `serves(problem, method, steps, every, record, start, device)` must not depend on rates and seeds.
-    """
-
-    name: str
-    run: Callable[..., tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]]
-    serves: Callable[..., bool]
-
-
-def _engine(wanted: str, *setup) -> Engine:
-    reference = Engine("reference", _reference, lambda *setup: True)
-    closest(wanted, dict.fromkeys(("auto", "reference", "compiled")), "engine")
-    if wanted == "reference":
-        return reference
-    compiled = compiled_engine()
-    if compiled is not None and compiled.serves(*setup):
-        return compiled
-    if wanted == "compiled":
-        why = (
-            "is not installed (numba, the extra `fast`)"
-            if compiled is None
-            else "does not serve this problem or method"
-        )
-        raise ValueError(f"The compiled engine {why}; use engine='auto' or 'reference'.")
-    return reference
+    if reason := trajectories.why_not(problem, method):
+        raise NotServed(f"The compiled engine does not serve this: {reason}. Use engine='reference'.")
+    return trajectories.run
 
 
-def compiled_engine() -> Engine | None:
-    """Return the compiled trajectories, or None where they are not there."""
-    return None
+class NotServed(Exception):
+    """The compiled engine was asked for what it does not serve."""
 
 
-def _reference(problem, method, lrs, seeds, steps, every, record, start, device):
+def _run(problem, method, lrs, seeds, steps, every, record, start, engine, device):
     built = build_problem(problem, device)
     rates = None if None in lrs else np.asarray(lrs, dtype=dtype_name(_first_block(built.start)))
     optimizer = build_method(method, rates, built)
     batch = (len(lrs), len(seeds))
     try:
-        trace = loop.run(
+        run = _loop_of(engine, built, optimizer)
+        trace = run(
             built, optimizer, steps, record={name: _recorder(name) for name in record}, every=every, batch=batch,
             seed=Streams(seeds, len(lrs)), start=None if start is None else starts(built, start, seeds),
         )  # fmt: skip
     except FAILURES as error:
         if len(lrs) * len(seeds) == 1:
             return _nothing(steps, every, record, f"{type(error).__name__}: {error}")
-        rows = [[_reference(problem, method, [lr], [s], steps, every, record, start, device) for s in seeds]
+        rows = [[_run(problem, method, [lr], [s], steps, every, record, start, engine, device) for s in seeds]
                 for lr in lrs]  # fmt: skip
         records = {n: np.concatenate([np.concatenate([c[1][n] for c in row], 2) for row in rows], 1) for n in record}
         return rows[0][0][0], records, np.block([[c[2] for c in row] for row in rows])

@@ -45,7 +45,7 @@ def run_sweep(
     device: str = "cpu",
     scheduler: str | None = None,
     chunk: int | None = None,
-    engine: str = "auto",
+    engine: str = "reference",
     watch: Callable[[Work | None, int], None] = lambda work, runs: None,
 ) -> Results:
     """Run what is missing of a grid and return all of it.
@@ -60,7 +60,7 @@ def run_sweep(
         Address of a Dask scheduler (`tcp://...`) whose workers run the chunks instead; only this process writes.
     chunk : int, optional
         Runs of one batch at most; by default what fits the cache.
-    engine : "auto", "reference" or "compiled"
+    engine : "reference" or "compiled"
         See `run_chunk`.
     watch : function (work, runs)
         Called with None and the number of runs that are there already, then with each finished chunk.
@@ -100,7 +100,7 @@ def run_sweep(
 
 def plan(
     sweep: Sweep, found: dict[str, list[Part]], *, jobs: int = 1, device: str = "cpu", chunk: int | None = None,
-    engine: str = "auto",
+    engine: str = "reference",
 ) -> list[Work]:  # fmt: skip
     """Return the chunks that no part holds."""
     blocks: dict[tuple[str, tuple, tuple], Work] = {}

@@ -23,7 +23,7 @@ def make(name, m, n, dtype, noise=None, **hyper):
 
 
 def both(problem, method, steps=6, **options):
-    from orthotheory.kernels import trajectories
+    from orthotheory import trajectories
 
     options = {"record": ("iterate", "value"), "every": 4, **options}
     return trajectories.run(problem, method, steps, **options), loop.run(problem, method, steps, **options)
@@ -86,7 +86,7 @@ def test_a_sweep_whose_runs_all_diverge_stops_where_the_loop_does(every):
 
 
 def test_a_run_does_not_depend_on_the_threads_or_on_who_shares_its_registers():
-    from orthotheory.kernels import trajectories
+    from orthotheory import trajectories
 
     problem, _ = make("muon", 8, 8, "float32")
     rates = np.geomspace(0.01, 0.1, 37).astype("float32")
@@ -98,7 +98,7 @@ def test_a_run_does_not_depend_on_the_threads_or_on_who_shares_its_registers():
 
 @pytest.mark.parametrize("name", ["shampoo", "dion", "random-scaling", "mkor", "normuon"])
 def test_what_cannot_be_recorded_is_refused_with_the_reason(name):
-    from orthotheory.kernels import trajectories
+    from orthotheory import trajectories
 
     problem, method = problems.make("quadratic", rows=6, columns=6), methods.make(name)
     assert not trajectories.serves(problem, method)
@@ -107,20 +107,21 @@ def test_what_cannot_be_recorded_is_refused_with_the_reason(name):
 
 
 def test_another_value_of_a_hyper_parameter_needs_no_other_code():
-    from orthotheory.kernels import compiled, trajectories
+    from orthotheory import trajectories
+    from orthotheory.kernels import programs
 
     problem, method = make("muon", 9, 9, "float64", momentum=0.9)
     trajectories.run(problem, method, 1)
-    before = len(compiled._CODE)
+    before = len(programs._CODE)
     mine, theirs = both(*make("muon", 9, 9, "float64", momentum=0.7))
-    assert len(compiled._CODE) == before
+    assert len(programs._CODE) == before
     close(mine["iterate"], theirs["iterate"], "float64")
 
 
 @pytest.mark.parametrize("name", ENTRYWISE)
 @pytest.mark.parametrize("shape", [(3, 5, 7), (2, 2, 4, 16), (4, 1, 1)], ids=str)
 def test_a_fused_step_is_the_step_of_the_method(name, shape):
-    from orthotheory.kernels.elementwise import Step
+    from orthotheory.fused import Step
 
     rng = np.random.default_rng(0)
     w, grads = rng.standard_normal(shape), rng.standard_normal((4, *shape))
@@ -134,7 +135,7 @@ def test_a_fused_step_is_the_step_of_the_method(name, shape):
 
 @pytest.mark.parametrize("scale", [0.0, 1e-300, 1e300])
 def test_fused_steps_keep_the_range_of_the_reference(scale):
-    from orthotheory.kernels.elementwise import Step
+    from orthotheory.fused import Step
 
     g = np.random.default_rng(0).standard_normal((5, 6, 4)) * scale
     for name in ("auon", "lion"):
@@ -143,7 +144,7 @@ def test_fused_steps_keep_the_range_of_the_reference(scale):
 
 
 def test_the_hyperbolic_cosine_is_accurate_over_its_range():
-    from orthotheory.kernels.compiled import CompiledProgram
+    from orthotheory.kernels.programs import CompiledProgram
     from orthotheory.kernels.recording import Program
 
     for dtype, top in (("float32", 87.0), ("float64", 700.0)):
@@ -161,7 +162,7 @@ def test_the_hyperbolic_cosine_is_accurate_over_its_range():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", [3, 8, 16, 17, 33, 64, 70])
 def test_tiles_multiply_matrices_of_any_size(n, dtype):
-    from orthotheory.kernels.compiled import CompiledProgram
+    from orthotheory.kernels.programs import CompiledProgram
     from orthotheory.kernels.recording import Program
 
     rng = np.random.default_rng(n)

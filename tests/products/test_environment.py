@@ -88,8 +88,8 @@ def test_only_arrays_imports_cupy():
 # The rooms of DESIGN section 1, from the bottom up: a module imports only from its own room and those below.
 ROOMS = [
     "version", "names", "arrays", "counting", "kernels", "storage", "polar", "norms", "convex", "problems", "surgery",
-    "methods", "loop", "sweep", "comparison", "theory", "claims", "plotting", "typeset", "latex", "reproduce",
-    "doctor", "options", "sweep_commands", "cli", "__main__",
+    "methods", "loop", "trajectories", "fused", "sweep", "comparison", "theory", "claims", "plotting", "typeset",
+    "latex", "reproduce", "doctor", "options", "sweep_commands", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -266,3 +266,19 @@ def test_the_example_is_counted_run_resumed_plotted_and_exported(tmp_path, capsy
     assert "80 of 80 runs" in capsys.readouterr().out
     assert cli.command(["sweep", "--resume", "--out", "nowhere"]) == 2
     assert "nothing to resume" in capsys.readouterr().err
+
+
+def test_the_compiled_engine_gives_the_numbers_of_the_reference_to_rounding():
+    pytest.importorskip("numba", reason="the extra fast is not installed")
+    problem = {"name": "quadratic", "rows": 6, "columns": 4, "noise": {"name": "gaussian", "sigma": 0.1}}
+    setup = ({"name": "muon"}, [0.01, 0.1], [0, 1, 2], 50, 10, ["value", "gap"])
+    mine, theirs = (run_chunk(problem, *setup, engine=engine) for engine in ("compiled", "reference"))
+    assert (mine.engine, theirs.engine) == ("compiled", "reference")
+    for name in ("value", "gap"):
+        np.testing.assert_allclose(mine.records[name], theirs.records[name], rtol=1e-10)  # 50 steps, 500 eps each
+
+
+def test_the_compiled_engine_says_what_it_does_not_serve():
+    pytest.importorskip("numba", reason="the extra fast is not installed")
+    with pytest.raises(ValueError, match="does not serve this: NorMuon"):
+        run_chunk({"name": "quadratic"}, {"name": "normuon"}, [0.01], [0], 5, 1, ["value"], engine="compiled")

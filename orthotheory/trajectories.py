@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import loop
-from ..arrays import Array, check_number, generator
-from ..methods import BlockMethod, Method
-from ..methods.contract import RANGES
-from ..names import closest
-from ..problems import Problem
-from ..problems.noise import Gaussian, HeavyTailed, LowRank
-from . import compiled
-from .recording import Program, Symbol, Unrecordable
+from . import loop
+from .arrays import Array, check_number, generator
+from .kernels import compiled
+from .kernels.recording import Program, Symbol, Unrecordable
+from .methods import BlockMethod, Method
+from .methods.contract import RANGES
+from .names import closest
+from .problems import Problem
+from .problems.noise import Gaussian, HeavyTailed, LowRank
 
 LONGEST = 256  # side of a matrix; beyond, a BLAS is as fast
 ADDITIVE = (Gaussian, HeavyTailed, LowRank)  # noise that does not look at the gradient
@@ -146,8 +146,8 @@ def run(
     What is recorded is computed by the reference from the iterates, so record rarely where speed matters. A program is
     compiled once a process for each shape and method, in 0.1 to 1 s; hyper-parameters do not enter the code.
     """
-    from .compiled import CompiledProgram
-    from .compiled import threads as available
+    from .kernels.programs import CompiledProgram
+    from .kernels.programs import threads as available
 
     check_number(steps, "steps", low=0)
     check_number(every, "every", low=1)

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..methods import Method
-from .compiled import CompiledProgram, threads
-from .recording import Program
+from .kernels.programs import CompiledProgram, threads
+from .kernels.recording import Program
+from .methods import Method
 from .trajectories import _leaves, _rebuild, record_update
 
 
