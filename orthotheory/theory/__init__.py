@@ -9,6 +9,7 @@ from .cycle import spectral_cycle_commuting
 from .descent import exact_accounting, trust_region_nonconvex
 from .edge import THEOREMS as EDGE_THEOREMS
 from .floors import THEOREMS as FLOOR_THEOREMS
+from .guarantees import THEOREMS as GUARANTEE_THEOREMS
 from .lion_k import THEOREMS as LION_K_THEOREMS
 from .lion_k_flow import LionKFlow, lion_k_dissipation, lion_k_lyapunov, lion_k_phase
 from .methods_adapters import THEOREMS as ADAPTER_THEOREMS
@@ -22,6 +23,7 @@ from .methods_subspaces import THEOREMS as SUBSPACE_THEOREMS
 from .minimax import THEOREMS as MINIMAX_THEOREMS
 from .momentum_theory import THEOREMS as MOMENTUM_THEOREMS
 from .multiplier import cycle_multiplier
+from .order import THEOREMS as ORDER_THEOREMS
 from .orthogonality import THEOREMS as ORTHOGONALITY_THEOREMS
 from .parametrizations import cayley_neumann_orthogonality
 from .pivots import jacobi_random_pivot
@@ -65,6 +67,8 @@ TABLE: dict[str, Theorem] = {
         *BLOCK_THEOREMS,
         *PRECONDITIONED_THEOREMS,
         *PROJECTED_THEOREMS,
+        *GUARANTEE_THEOREMS,
+        *ORDER_THEOREMS,
         *EDGE_THEOREMS,
         *MOMENTUM_THEOREMS,
         *FLOOR_THEOREMS,

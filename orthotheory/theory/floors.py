@@ -340,22 +340,30 @@ low_rank_error = Theorem(
 )
 
 
+def relaxation(case: Chains) -> float:
+    """Return the steps in which strong noise lets the slowest error fall by e: 1 / (lr c h), c = E|Z|_* / (mn sigma)."""
+    m, n = len(case.a), len(case.b)
+    slowest = np.linalg.eigvalsh(case.a)[0] * np.linalg.eigvalsh(case.b)[0]
+    return m * n * case.sigma / (mean_nuclear(m, n) * case.lr * slowest)
+
+
 def crossover(
     sigmas: np.ndarray, m: int = 3, n: int = 3, chains: int = 200, lr: float = 0.02, steps: int = 400
 ) -> dict:
-    """Return the floors of spectral descent and SGD against sigma, with both asymptotes, at one step size."""
-    a = np.diag(np.linspace(1.0, 0.2, m))
+    """Return the floors of spectral descent and SGD against sigma, with both asymptotes, at one step size.
+
+    The burn-in is two relaxation times, which grow with sigma, so the last sigma takes the most steps.
+    """
+    a, b = np.diag(np.linspace(1.0, 0.5, m)), np.eye(n)
     h = np.repeat(np.diagonal(a), n)
-    spectral = []
-    for sigma in sigmas:
-        case = Chains(a, np.eye(n), lr, float(sigma), chains, 400, steps, 3)
-        spectral.append(measured_floor(simulate(case))[0])
+    cases = [Chains(a, b, lr, float(sigma), chains, 0, steps, 3) for sigma in sigmas]
+    cases = [case._replace(burn=int(np.ceil(2 * relaxation(case))) + 50) for case in cases]
     return {
         "sigma": np.asarray(sigmas),
-        "spectral": np.array(spectral),
-        "high": np.array([high_noise_floor(Chains(a, np.eye(n), lr, float(s), 1, 0, 1, 0))[0] for s in sigmas]),
+        "spectral": np.array([measured_floor(simulate(case))[0] for case in cases]),
+        "high": np.array([high_noise_floor(case)[0] for case in cases]),
         "low": np.array(np.trace(a) * lr**2 / 8),
-        "sgd": 0.5 * sigmas[:, None] ** 2 @ np.array([[np.sum(lr / (2 - lr * h))]]),
+        "sgd": 0.5 * np.asarray(sigmas) ** 2 * np.sum(lr / (2 - lr * h)),
     }
 
 
