@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ class LANTON(BlockMethod):
     """Step to the LMO of each layer's average, with a rate that falls with its estimated noise.
 
         M_l <- beta1 M_l + (1 - beta1) G_l
-        H_l <- beta2 H_l + (1 - beta2) |G_l - G_l'|_dual^2,   G_l' the last gradient
+        H_l <- beta2 H_l + (1 - beta2) |G_l - G_l'|_dual^2,   G_l' the last gradient (I) or a second sample here (II)
         a_l = alpha / sqrt(alpha^2 + H_l),   W_l <- W_l + lr_l sqrt(a_l / max_{group} a_j) lmo(M_l)
 
     Parameters
@@ -37,11 +37,14 @@ class LANTON(BlockMethod):
         The group of each layer; None puts all in one.
     norm : Norm or str
         One for all layers.
+    second : function of the weights or None
+        Option II: an independent gradient at the same weights, a tuple with one a layer; None is option I.
 
     Notes
     -----
     The difference of two successive gradients mixes noise with drift: a layer without noise that moves fast has H > 0
-    (claim `lanton-measures-noise`). A single matrix has rate 1. Cost: an LMO and a dual norm a layer.
+    (claim `lanton-measures-noise`). Two samples at one point do not (claim `lanton-option-ii-ignores-drift`), at the
+    cost of a second gradient a step. A single matrix has rate 1. Cost: an LMO and a dual norm a layer.
     """
 
     card = Card(
@@ -51,8 +54,8 @@ class LANTON(BlockMethod):
         "fixed radius a layer, any norm",
         "reconstructed",
         "Abstract and a summary confirm the average, the LMO, the variance in the dual norm and a rate within a "
-        "group. Ours: the square roots, the maximum as the normalizer, H = 0 at the start, all default values. The "
-        "difference of two minibatches at one point is not offered, since a step sees one gradient.",
+        "group. Ours: the square roots, the maximum as the normalizer, H = 0 at the start, all default values. "
+        "Option II needs a second gradient, which the caller provides.",
     )
 
     lr: Any = 0.01
@@ -61,6 +64,7 @@ class LANTON(BlockMethod):
     alpha: float = 1.0
     groups: tuple[int, ...] | None = None
     norm: Any = norms.Spectral()  # type: ignore[misc]  # noqa: RUF009  # a Norm, or the name of one
+    second: Callable[[Blocks], Blocks] | None = None
 
     class State(NamedTuple):
         """Average gradients, last gradients, mean squares of their differences (..., 1, 1), steps taken."""
@@ -86,8 +90,9 @@ class LANTON(BlockMethod):
             raise ValueError(f"LANTON.groups has {len(groups)} entries for {len(w)} layers.")
         momenta = tuple(ema(m, g, b) for m, g, b in zip(state.momentum, grad, self.beta1, strict=True))
         noise = state.noise
-        if state.steps:
-            moved = [self.norm.dual(g - last)[..., None, None] for g, last in zip(grad, state.last, strict=True)]
+        if state.steps or self.second:
+            others = self.second(w) if self.second else state.last
+            moved = [self.norm.dual(g - o)[..., None, None] for g, o in zip(grad, others, strict=True)]
             noise = tuple(ema(h, d * d, b) for h, d, b in zip(noise, moved, self.beta2, strict=True))
         rates = layer_rates(noise, self.alpha, groups)
         w = tuple(x + lr * r * self.norm.lmo(m) for x, lr, r, m in zip(w, self.lr, rates, momenta, strict=True))
