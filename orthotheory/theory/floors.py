@@ -341,7 +341,7 @@ low_rank_error = Theorem(
 
 
 def relaxation(case: Chains) -> float:
-    """Return the steps in which strong noise lets the slowest error fall by e: 1 / (lr c h), c = E|Z|_* / (mn sigma)."""
+    """Return 1 / (lr c h), c = E|Z|_* / (mn sigma): steps in which the slowest error falls by e under strong noise."""
     m, n = len(case.a), len(case.b)
     slowest = np.linalg.eigvalsh(case.a)[0] * np.linalg.eigvalsh(case.b)[0]
     return m * n * case.sigma / (mean_nuclear(m, n) * case.lr * slowest)
