@@ -10,6 +10,7 @@ from . import (
     cost,
     lion,
     merging,
+    methods_blocks,
     methods_curvature,
     methods_lines,
     methods_noise,
@@ -30,8 +31,8 @@ from .contract import Claim, Verdict, ledger_row
 
 _MODULES = (
     auon, cost, convergence, lion, minimax, orthogonalization, schedules, parametrizations, methods_orthogonalized,
-    methods_noise, methods_stochastic, methods_curvature, methods_second_order, methods_subspaces, methods_lines, zoo,
-    surgery, continual, retain, sequences, merging,
+    methods_blocks, methods_noise, methods_stochastic, methods_curvature, methods_second_order, methods_subspaces,
+    methods_lines, zoo, surgery, continual, retain, sequences, merging,
 )  # fmt: skip
 TABLE: dict[str, Claim] = {claim.label: claim for module in _MODULES for claim in module.CLAIMS}
 

@@ -8,14 +8,13 @@ from collections.abc import Callable
 import numpy as np
 
 from ..arrays import Array
-from ..methods import LANTON, OrthDion, Scion, ShippedQDWH, start_law
-from ..methods.drop_muon import probabilities
-from ..methods.lanton import layer_rates
+from ..methods import Adam, AdaMuon, Conda, Method, Muon, OrthDion, Scion, ShippedQDWH
 from ..norms import RmsToRms
 from ..polar import MUON_JORDAN, polar_factor
-from ..problems import layers
 from ..theory.contract import Size
+from ..theory.methods_adaptive import last_step
 from ..theory.methods_geometry import dual_norm, next_dual_norm, random_rotations
+from ..theory.rates import upper_mean
 from .contract import Claim, Verdict
 from .orthogonalization import dion_direction, orthonormal_update
 
@@ -43,6 +42,49 @@ def descends(direction: Callable[[Array], Array], size: Size) -> Verdict:
         measured=min(alignment),
         expected="<G, D> > 0 for every G",
         evidence={"witness": alignment[0], "smallest of the random ones": min(alignment[1:])},
+    )
+
+
+# Condition numbers of updates
+
+
+def update_conditions(methods: tuple[Method, ...], size: Size) -> np.ndarray:
+    """Return the condition numbers, shape (methods, draws), of the 50th update on a mean gradient with unit noise."""
+    found = []
+    for seed in range(12 if size == "smoke" else 60):
+        rng = np.random.default_rng([2024, seed])
+        shape = ((6, 9), (9, 6))[seed % 2]
+        mean = rng.standard_normal(shape) * np.geomspace(1, 0.1, shape[1])
+        grads = mean + rng.standard_normal((50, *shape))
+        found.append([np.linalg.cond(last_step(m, tuple(grads))) for m in methods])
+    return np.array(found).T
+
+
+def better_conditioned(method: Method, other: Method, size: Size) -> Verdict:
+    """Judge whether the mean logarithm of the ratio of condition numbers is negative, one-sided at 95 percent."""
+    own, others, adam, muon = update_conditions((method, other, Adam(lr=1.0), Muon(lr=1.0, plan="exact")), size)
+    end = float(upper_mean(np.log(own / others)))
+    return Verdict(
+        "holds" if end < 0 else "refuted",
+        measured=float(np.exp(end)),
+        expected="a ratio of condition numbers (geometric mean) whose upper end is below 1",
+        evidence={
+            "median condition number": float(np.median(own)),
+            "median of the other": float(np.median(others)),
+            "median of Adam": float(np.median(adam)),
+            "median of Muon": float(np.median(muon)),
+        },
+    )
+
+
+def stays_orthogonal(method: Method, size: Size) -> Verdict:
+    """Judge whether updates have condition number 1, to the rounding of 50 steps of weights."""
+    own = update_conditions((method,), size)[0]
+    return Verdict(
+        "holds" if own.max() < 1 + 1e-10 else "refuted",
+        measured=float(np.median(own)),
+        expected="condition number 1",
+        evidence={"smallest": float(own.min()), "median": float(np.median(own)), "largest": float(own.max())},
     )
 
 
@@ -121,57 +163,26 @@ def reaches_polar_factor(steps: int, size: Size) -> Verdict:
     )
 
 
-# Drop-Muon: cost of a bound, in layers passed by backpropagation
-
-
-def cost_ratio(constants: tuple[float, ...], law: tuple[float, ...] | None, *, by_layers: bool) -> float:
-    """Return the cost of the theorem's number of steps under a law over that of full updates."""
-    count = len(constants)
-    p = probabilities(law, count)
-    steps = float((1 / max(constants)) / np.min(p / np.array(constants)))
-    return steps * (float(p.sum()) / count if by_layers else 1.0)
-
-
-def partial_updates_pay(by_layers: bool, size: Size) -> Verdict:
-    """Judge whether dropping layers is cheaper exactly when the first layer does not have the largest constant."""
-    ratios = {c: cost_ratio(c, start_law(c), by_layers=by_layers) for c in ((4.0, 1, 1), (1.0, 4, 1), (1.0, 1, 4))}
-    right = all((ratio < 1 - 1e-12) == (c[0] < max(c)) for c, ratio in ratios.items())
-    return Verdict(
-        "holds" if right else "refuted",
-        measured=min(ratios.values()),
-        expected="cheaper than full updates if and only if the first constant is not the largest",
-        evidence={f"cost over full updates at {c}": ratio for c, ratio in ratios.items()},
-    )
-
-
-# LANTON
-
-
-def rates_follow_noise(smoothness: tuple[float, ...], noise: tuple[float, ...], size: Size) -> Verdict:
-    """Judge whether the rates fall strictly with the noise of the layers and the quietest has rate 1."""
-    problem = layers(smoothness=smoothness, noise_levels=noise)
-    method = LANTON(lr=0.02)
-    rng = np.random.default_rng(0)
-    w, state = problem.start, method.init(problem.start)
-    for _ in range(100 if size == "smoke" else 1000):
-        w, state = method.step(w, problem.noisy_grad(w, rng), state)
-    rates = [float(r[0, 0]) for r in layer_rates(state.noise, method.alpha, (0,) * len(noise))]
-    order = np.argsort(noise)
-    falls = bool(np.all(np.diff(np.array(rates)[order]) < 0)) and rates[order[0]] == 1.0
-    return Verdict(
-        "holds" if falls else "refuted",
-        measured=min(rates),
-        expected="rates in (0, 1], falling with the noise",
-        evidence={f"rate at noise {s:g}": r for s, r in zip(noise, rates, strict=True)},
-    )
-
-
 CLAIMS = (
     Claim(
         "adamuon-descends", "si2025adamuon",
         "Orthogonalizing the sign of the momentum gives a descent direction.",
         functools.partial(descends, lambda g: polar_factor(np.sign(g))), functools.partial(descends, polar_factor),
         "the polar factor of the gradient itself", "holds",
+    ),
+    Claim(
+        "adamuon-orthogonal-updates", "si2025adamuon",
+        "The second moment leaves the update orthogonal.",
+        functools.partial(stays_orthogonal, AdaMuon(lr=1.0)),
+        functools.partial(stays_orthogonal, Muon(lr=1.0, plan="exact")),
+        "the polar factor", "holds",
+    ),
+    Claim(
+        "conda-conditioning", "wang2025conda",
+        "Adam in the momentum's singular basis makes better conditioned updates than Adam.",
+        functools.partial(better_conditioned, Conda(lr=1.0, period=1), Adam(lr=1.0)),
+        functools.partial(better_conditioned, Conda(lr=1.0, period=1), Muon(lr=1.0, plan="exact")),
+        "Muon in place of Adam", "refuted",
     ),
     Claim(
         "scion-bounded-weights", "pethick2025training, the authors' code",
@@ -197,18 +208,5 @@ CLAIMS = (
         "QDWH with the default of two inner steps computes the polar factor.",
         functools.partial(reaches_polar_factor, 2), functools.partial(reaches_polar_factor, 4),
         "four inner steps", "holds",
-    ),
-    Claim(
-        "drop-muon-full-updates", "gruntkowska2025drop, abstract",
-        "Full updates are not optimal unless the layers' smoothness constants are special.",
-        functools.partial(partial_updates_pay, True), functools.partial(partial_updates_pay, False),
-        "cost counted in steps instead of layers", "refuted",
-    ),
-    Claim(
-        "lanton-measures-noise", "hao2025noise, in our reconstruction",
-        "Differences of successive gradients order the layers' rates by their noise.",
-        functools.partial(rates_follow_noise, (1.0, 1.0, 1.0), (1.0, 3.0, 10.0)),
-        functools.partial(rates_follow_noise, (1.0, 1000.0), (0.1, 0.0)),
-        "a layer without noise that drifts fast beside a noisy one", "refuted",
     ),
 )  # fmt: skip
