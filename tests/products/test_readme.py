@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,8 +42,10 @@ def test_the_lion_k_example_defines_a_convex_function_and_runs():
 def test_the_shell_lines_run(tmp_path):
     lines = re.findall(r"^\.venv/bin/orthotheory (.*)$", TEXT, re.MULTILINE)
     assert len(lines) >= 3
+    shutil.copytree(ROOT / "figures" / "sweeps", tmp_path / "figures" / "sweeps")  # as in a checkout
     for line in lines:
-        done = subprocess.run([sys.executable, "-m", "orthotheory", *line.split()], cwd=tmp_path, capture_output=True)
+        arguments = shlex.split(line, comments=True)
+        done = subprocess.run([sys.executable, "-m", "orthotheory", *arguments], cwd=tmp_path, capture_output=True)
         assert done.returncode == 0, (line, done.stderr)
 
 
