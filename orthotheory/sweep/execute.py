@@ -126,9 +126,9 @@ class NotServed(Exception):
 def _run(problem, method, lrs, seeds, steps, every, record, start, engine, device):
     built = build_problem(problem, device)
     rates = None if None in lrs else np.asarray(lrs, dtype=dtype_name(_first_block(built.start)))
-    optimizer = build_method(method, rates, built)
     batch = (len(lrs), len(seeds))
     try:
+        optimizer = build_method(method, rates, built)
         run = _loop_of(engine, built, optimizer)
         trace = run(
             built, optimizer, steps, record={name: _recorder(name) for name in record}, every=every, batch=batch,

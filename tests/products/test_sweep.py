@@ -282,3 +282,11 @@ def test_the_compiled_engine_says_what_it_does_not_serve():
     pytest.importorskip("numba", reason="the extra fast is not installed")
     with pytest.raises(ValueError, match="does not serve this: NorMuon"):
         run_chunk({"name": "quadratic"}, {"name": "normuon"}, [0.01], [0], 5, 1, ["value"], engine="compiled")
+
+
+def test_a_rate_that_a_method_refuses_is_a_reason_and_the_other_rates_run():
+    setup = ([0.1, 10.0], [0, 1], 5, 5, ["value"])
+    done = run_chunk({"name": "quadratic"}, {"name": "scion"}, *setup)
+    assert np.isfinite(done.records["value"][:, 0]).all()
+    assert np.isnan(done.records["value"][:, 1]).all()
+    assert all("at most 1 where constrained" in reason for reason in done.reasons[1])
