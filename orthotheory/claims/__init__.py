@@ -15,6 +15,7 @@ from . import (
     methods_lines,
     methods_noise,
     methods_orthogonalized,
+    methods_rates,
     methods_second_order,
     methods_stochastic,
     methods_subspaces,
@@ -31,8 +32,8 @@ from .contract import Claim, Verdict, ledger_row
 
 _MODULES = (
     auon, cost, convergence, lion, minimax, orthogonalization, schedules, parametrizations, methods_orthogonalized,
-    methods_blocks, methods_noise, methods_stochastic, methods_curvature, methods_second_order, methods_subspaces,
-    methods_lines, zoo, surgery, continual, retain, sequences, merging,
+    methods_blocks, methods_rates, methods_noise, methods_stochastic, methods_curvature, methods_second_order,
+    methods_subspaces, methods_lines, zoo, surgery, continual, retain, sequences, merging,
 )  # fmt: skip
 TABLE: dict[str, Claim] = {claim.label: claim for module in _MODULES for claim in module.CLAIMS}
 
