@@ -19,9 +19,13 @@ NEVER = 10**9  # a period that no run reaches
 
 
 def ema_inverse(j: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return the inverse of 0.95 J^-1 + 0.05 v v^T, by Sherman and Morrison."""
+    """Return the inverse of 0.95 J^-1 + 0.05 v v^T, by Sherman and Morrison.
+
+    A skew part of rounding would grow by 1 / 0.95 a step, hence the symmetric part alone.
+    """
     p = j / 0.95
-    return p - 0.05 * (p @ v) @ (p @ v).T / (1 + 0.05 * float((v.T @ p @ v)[0, 0]))
+    updated = p - 0.05 * (p @ v) @ (p @ v).T / (1 + 0.05 * float((v.T @ p @ v)[0, 0]))
+    return (updated + updated.T) / 2
 
 
 def inverts_the_average(update: Callable, size: Size) -> Verdict:
