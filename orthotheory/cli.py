@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from .falsify_command import falsify_command
 from .names import UnknownName, closest
 from .options import JOBS, JSON, REQUIRED, ROOT, Option, RunSchema, names_option, parse, peek, size_option
 from .sweep_commands import results_command, sweep_command
@@ -174,10 +175,16 @@ def _print_properties(as_json: bool) -> int:
 
 
 def theorems_command(arguments: list[str]) -> int:
-    """Check theorems: every case, every assumption, and the control that must fail."""
+    """Check theorems, with the controls that must fail; conjectures come last, with their numerical evidence."""
     from . import theory
+    from .theory.conjectures import CONJECTURES, Conjecture
+    from .theory.conjectures import ledger_row as conjecture_row
 
-    return _ledger(arguments, theorems_command, theory.TABLE, theory.ledger_row)
+    def row(item, size):
+        return (conjecture_row if isinstance(item, Conjecture) else theory.ledger_row)(item, size)
+
+    table = {**theory.TABLE, **CONJECTURES}
+    return _ledger(arguments, theorems_command, table, row, columns=(*LEDGER_COLUMNS[:-1], "tightness", "control"))
 
 
 def claims_command(arguments: list[str]) -> int:
@@ -341,6 +348,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "problems": problems_command,
     "surgery": surgery_command,
     "theorems": theorems_command,
+    "falsify": falsify_command,
     "claims": claims_command,
     "figures": figures_command,
     "reproduce": reproduce_command,
@@ -349,7 +357,9 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
-def _ledger(arguments, function, table, ledger_row, more: Sequence[Option] = (), show=None) -> int:
+def _ledger(
+    arguments, function, table, ledger_row, more: Sequence[Option] = (), show=None, columns=LEDGER_COLUMNS
+) -> int:
     kind = _name_of(function)
     options = [names_option("labels to check; all without"), size_option("smoke"), *more, JSON]
     o = parse(options, arguments, kind, _help_of(function))
@@ -359,7 +369,7 @@ def _ledger(arguments, function, table, ledger_row, more: Sequence[Option] = (),
 
         chosen = tqdm(chosen, desc=kind, unit="check", leave=False, dynamic_ncols=True, disable=None)
     rows = [ledger_row(item, o.size) for item in chosen]
-    _print_rows(rows, o.json, LEDGER_COLUMNS)
+    _print_rows(rows, o.json, columns)
     if show:
         show(o, rows)
     return 0 if all(_sound(row) for row in rows) else 1

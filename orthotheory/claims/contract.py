@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
-from ..theory.contract import Size
+from ..theory.contract import Size, Theorem
 
 Outcome = Literal["holds", "refuted", "holds_if", "reported"]
 
@@ -63,6 +63,27 @@ class Claim:
     control: Callable[[Size], Verdict]
     control_text: str
     control_must_be: Outcome
+
+
+def as_theorem(claim: Claim) -> Theorem:
+    """Return "other draws give the same verdict" as an identity, so that a claim is searched like a theorem."""
+    known = get_args(Outcome)
+    recorded = 1 + known.index(claim.check("smoke").outcome)
+    return Theorem(
+        label=claim.label,
+        title=claim.statement,
+        statement=claim.statement,
+        assumes=(),
+        kind="identity",
+        lhs=lambda verdict: [1 + known.index(verdict.outcome)],
+        rhs=lambda verdict: [recorded],
+        cases=lambda size: iter([(claim.label, claim.check(size))]),
+        broken=lambda t: replace(t, cases=lambda size: iter([(claim.control_text, claim.control(size))])),
+        mistake=claim.control_text,
+        source=claim.source,
+        tolerance=0.0,
+        reason="a verdict is one of four words",
+    )
 
 
 def ledger_row(claim: Claim, size: Size = "smoke") -> dict[str, Any]:

@@ -121,8 +121,10 @@ def check(theorem: Theorem, case: Case, description: str = "given case") -> Verd
     if not (np.isfinite(lhs).all() and np.isfinite(rhs).all()):
         return Verdict(theorem.label, theorem.kind, False, np.inf, np.inf, f"{description}: not finite", 1, np.nan)
     scale = np.maximum(np.abs(rhs), np.finfo(float).tiny)
-    error = float(np.max(np.abs(lhs - rhs) / scale))
-    ratio = float(np.max(lhs / scale))
+    with np.errstate(over="ignore"):  # against a right side of zero the ratio is infinite
+        error = float(np.max(np.abs(lhs - rhs) / scale))
+        # Above 1 exactly where lhs > rhs, whatever the sign of the right side.
+        ratio = float(np.max(np.where(rhs >= 0, lhs / scale, 1 + (lhs - rhs) / scale)))
     if theorem.kind == "identity":
         worst, bound = error, theorem.tolerance
         holds = worst <= bound

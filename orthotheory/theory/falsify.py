@@ -161,8 +161,8 @@ def falsify(theorem: Theorem | str, budget: int = BUDGET, seed: int = 0, *, seco
 
     Parameters
     ----------
-    theorem : Theorem, Conjecture's theorem or label
-        What is to be refuted.
+    theorem : Theorem or label
+        What is to be refuted: of the table, a conjecture's, or a claim by `claims.contract.as_theorem`.
     budget : int
         Number of cases that are checked.
     seed : int
@@ -180,8 +180,7 @@ def falsify(theorem: Theorem | str, budget: int = BUDGET, seed: int = 0, *, seco
     ValueError
         For an empty budget, or where every drawn case is refused by an assumption.
     """
-    if isinstance(theorem, str):
-        theorem = statement(theorem)
+    theorem = statement(theorem) if isinstance(theorem, str) else theorem
     if budget < 1:
         raise ValueError(f"A search needs a budget of at least one case; got {budget}.")
     start = time.perf_counter()

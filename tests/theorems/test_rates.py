@@ -65,3 +65,26 @@ def test_the_upper_end_of_a_mean_covers_as_often_as_it_says_and_needs_two_seeds(
     assert abs(covered - 0.95) <= 5 * np.sqrt(0.95 * 0.05 / 4000)
     with pytest.raises(ValueError, match="at least two"):
         upper_mean(draws[:, :1])
+
+
+def test_a_correction_recovers_the_exponent_of_a_power_law_that_is_only_approached():
+    y = 3 * X**-0.5 * np.exp(2 / X) * np.exp(0.001 * np.random.default_rng(0).standard_normal((20, X.size)))
+    assert not fit_exponent(X, y).contains(-0.5)
+    assert fit_exponent(X, y, correction=1.0).contains(-0.5)
+
+
+def test_dropped_points_do_not_count_and_some_must_be_left():
+    y = _runs(-0.5, 0.01)
+    y[:, 0] *= 100
+    assert fit_exponent(X, y, drop=1).slope == pytest.approx(-0.5, abs=0.02)
+    with pytest.raises(ValueError, match="left after dropping"):
+        fit_exponent(X, y, drop=4)
+
+
+@pytest.mark.slow
+def test_the_three_exponents_of_momentum_lie_in_their_intervals_and_wrong_schedules_are_slower():
+    from orthotheory.theory.rates import SCHEDULES, WRONG, momentum_rates
+
+    rates = momentum_rates("paper")
+    assert {name: rates[name].verdict for name in SCHEDULES} == dict.fromkeys(SCHEDULES, "consistent")
+    assert {name: rates[name].verdict for name in WRONG} == dict.fromkeys(WRONG, "slower")

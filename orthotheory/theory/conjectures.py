@@ -1,0 +1,236 @@
+"""Conjectures: statements with numerical evidence and no proof, searched like theorems and never listed as such."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from .. import norms
+from ..loop import Trace, run
+from ..methods import TrustRegion
+from ..polar import polar_factor
+from ..problems import KroneckerQuadratic, log_spectrum
+from ..problems.quadratic import orthogonal
+from .contract import Size, Theorem, check, combine
+from .cycle import RECORD, cycle_floor, cycle_mean_gradient
+from .rates import fit_exponent
+
+
+@dataclass(frozen=True)
+class Conjecture:
+    """A statement without a proof.
+
+    Parameters
+    ----------
+    theorem : Theorem
+        The statement as two computed sides, with its control: what would be proved, and what `falsify` searches.
+    evidence : function of a size
+        Numbers that speak for or against it, by name.
+    status : "open" or "refuted"
+        Refuted where a counterexample is known; open otherwise, which is no proof.
+    """
+
+    theorem: Theorem
+    evidence: Callable[[Size], dict[str, float]]
+    status: Literal["open", "refuted"]
+
+    @property
+    def label(self) -> str:
+        """Return its name in tests and tables."""
+        return self.theorem.label
+
+
+def ledger_row(conjecture: Conjecture, size: Size = "smoke") -> dict[str, Any]:
+    """Return what the table of conjectures shows: the check on its cases, the evidence, the control."""
+    t = conjecture.theorem
+    cases = list(t.cases(size))
+    verdict, control = (combine([check(s, case, text) for text, case in cases]) for s in (t, t.control()))
+    found = "open" if verdict.holds else "refuted"
+    return {
+        "label": t.label,
+        "title": t.title,
+        "source": t.source,
+        "kind": "conjecture",
+        "verdict": found if found == conjecture.status else "violated",
+        "measured": verdict.worst,
+        "bound": verdict.bound,
+        "tightness": verdict.tightness,
+        "cases": verdict.cases,
+        "witness": verdict.witness,
+        "evidence": conjecture.evidence(size),
+        "control": {"mistake": t.mistake, "fails": not control.holds, "measured": control.worst},
+    }
+
+
+# The sharpest cycle (Q3)
+
+
+def _spectral_run(rng: np.random.Generator) -> tuple[str, Trace]:
+    """Run fixed-radius spectral descent to its cycle: factors that do not commute with the error, simple spectra."""
+    rows, columns = (int(k) for k in rng.integers(2, 5, size=2))
+    left, right = (float(c) for c in 10 ** rng.uniform(0.3, 1.5, size=2))
+    a, b = (_with_spectrum(n, c, rng) for n, c in ((rows, left), (columns, right)))
+    problem = KroneckerQuadratic(a, b, np.zeros((rows, columns)), rng.standard_normal((rows, columns)))
+    trace = run(problem, TrustRegion(norms.Spectral(), lr=0.05), 6000, record=RECORD)
+    return f"{rows} x {columns}, conditions {left:.3g} and {right:.3g}", trace
+
+
+def _with_spectrum(size: int, condition: float, rng: np.random.Generator) -> np.ndarray:
+    q = orthogonal(size, rng)
+    a = (q * log_spectrum(size, condition)) @ q.T
+    return (a + a.T) / 2
+
+
+def _drawn(draw, smoke: int, paper: int) -> Callable[[Size], Iterable[tuple[str, Any]]]:
+    """Return cases: so many draws with the seeds 0, 1, ..."""
+    return lambda size: (draw(np.random.default_rng(s)) for s in range(smoke if size == "smoke" else paper))
+
+
+def _floor_share(trace: Trace) -> np.ndarray:
+    return np.array([cycle_floor(trace)[-1]])
+
+
+def _cycle_mean(trace: Trace) -> np.ndarray:
+    return np.array([cycle_mean_gradient(trace)[-1]])
+
+
+def _cycle_evidence(size: Size) -> dict[str, float]:
+    ratios = np.array([float(_cycle_mean(t)[0] / _floor_share(t)[0]) for _, t in sharpest_cycle.cases(size)])
+    return {"runs": len(ratios), "runs below the floor": float(np.sum(ratios < 1 - 1e-6)), "smallest": ratios.min()}
+
+
+sharpest_cycle = Theorem(
+    label="sharpest-cycle",
+    title="Fixed-radius spectral descent ends in the sharpest cycle",
+    statement=r"\tfrac{L\eta}2\le\tfrac12\bigl(\|\nabla f(X_k)\|_*+\|\nabla f(X_{k+1})\|_*\bigr),\ k\to\infty,"
+    r"\quad L=\sum_{i\le r}\lambda_i(A)\lambda_i(B)",
+    assumes=(),
+    kind="upper",
+    lhs=_floor_share,
+    rhs=_cycle_mean,
+    cases=_drawn(_spectral_run, 2, 8),
+    sample=_spectral_run,
+    broken=lambda t: dataclasses.replace(t, rhs=lambda trace: 0.9 * _cycle_mean(trace)),
+    mistake="a tenth less gradient in the cycle",
+    source="ours; proved where everything commutes (`spectral-cycle-commuting`)",
+    tolerance=1e-6,
+    reason="6000 steps of transient, whose last multiplier may be close to 1",
+)
+
+# Its analogue for sign descent
+
+
+class SignCycle(NamedTuple):
+    """Half of the largest d^T H d over signs d, and the mean |grad f|_1 that a run with radius 1 ends with."""
+
+    sharpest: float
+    reached: float
+
+
+def _sign_run(rng: np.random.Generator) -> tuple[str, SignCycle]:
+    """Run sign descent of radius 1 on x^T H x / 2; the mean over 840 steps is that of any cycle up to length 8."""
+    n = int(rng.integers(2, 7))
+    h = _with_spectrum(n, float(10 ** rng.uniform(0.3, 2)), rng)
+    signs = 1 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    sharp = np.einsum("ki,ij,kj->k", signs, h, signs)
+    x = 10 * rng.standard_normal(n)
+    norms_reached = []
+    for _ in range(4000):
+        g = h @ x
+        norms_reached.append(np.abs(g).sum())
+        x = x - np.sign(g)
+    return f"{n} coordinates", SignCycle(float(sharp.max()) / 2, float(np.mean(norms_reached[-840:])))
+
+
+def _sign_evidence(size: Size) -> dict[str, float]:
+    starts = 200 if size == "smoke" else 1600
+    runs = [_sign_run(np.random.default_rng([1, s]))[1] for s in range(starts)]
+    ratios = np.array([r.reached / r.sharpest for r in runs])
+    return {"starts": starts, "starts below the floor": float(np.sum(ratios < 1 - 1e-6)), "smallest": ratios.min()}
+
+
+sign_cycle = Theorem(
+    label="sign-sharpest-cycle",
+    title="Sign descent ends in its sharpest cycle",
+    statement=r"\tfrac\eta2\max_{d\in\{-1,1\}^n}d^\top Hd\le\tfrac12(\|\nabla f(x_k)\|_1+\|\nabla f(x_{k+1})\|_1),"
+    r"\ k\to\infty",
+    assumes=(),
+    kind="upper",
+    lhs=lambda c: [c.sharpest],
+    rhs=lambda c: [c.reached],
+    cases=_drawn(_sign_run, 60, 300),
+    sample=_sign_run,
+    broken=lambda t: dataclasses.replace(t, rhs=lambda c: [0.5 * c.reached]),
+    mistake="half of the gradient",
+    source="ours",
+    tolerance=1e-6,
+    reason="rounding over 4000 steps",
+)
+
+# Steps with a shrinking radius (Q4)
+
+CONDITIONS = (10.0, 100.0, 1e3, 1e4)
+GEOMETRIC = 1 - 10.0 ** -np.linspace(0.3, 2.6, 16)
+RADII = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
+
+
+def steps_needed(rng: np.random.Generator, size: int = 6) -> np.ndarray:
+    """Return the fewest steps to 1e-10 of the first loss with radius lr q^k, best over a grid, for each condition."""
+    q, error = orthogonal(size, rng), rng.standard_normal((size, size))
+    fewest = []
+    for condition in CONDITIONS:
+        a = (q * log_spectrum(size, condition)) @ q.T
+        decay = np.repeat(GEOMETRIC, len(RADII))[:, None, None]
+        lr = (np.tile(RADII, len(GEOMETRIC)) * np.linalg.norm(error, 2))[:, None, None] * (1 - decay)
+        e = np.broadcast_to(error, (decay.size, size, size))
+        first = np.sum(error * (a @ error))
+        for k in range(1, 5001):
+            e = e - lr * decay ** (k - 1) * polar_factor(a @ e)
+            if np.min(np.sum(e * (a @ e), axis=(-2, -1))) <= 1e-10 * first:
+                break
+        fewest.append(k)
+    return np.array(fewest, dtype=float)
+
+
+def _needed(rng: np.random.Generator) -> tuple[str, np.ndarray]:
+    return "medians of three 6 x 6 quadratics", np.median([steps_needed(rng) for _ in range(3)], axis=0)
+
+
+def _growth_evidence(size: Size) -> dict[str, float]:
+    steps = np.array([s for _, s in shrinking_radius.cases(size)])
+    fit = fit_exponent(np.array(CONDITIONS), steps)
+    by = {f"steps at condition {c:g}": float(np.median(s)) for c, s in zip(CONDITIONS, steps.T, strict=True)}
+    return {"exponent": fit.slope, "exponent, low": fit.low, "exponent, high": fit.high, **by}
+
+
+def _exponent(steps: np.ndarray) -> np.ndarray:
+    return np.array([np.polyfit(np.log(CONDITIONS), np.log(steps), 1)[0]])
+
+
+shrinking_radius = Theorem(
+    label="shrinking-radius-growth",
+    title="Spectral descent with a geometric radius needs fewer steps than the root of the condition number",
+    statement=r"\frac{d\log K}{d\log\kappa}<\tfrac12\quad(\text{about }0.22\text{ in our first runs})",
+    assumes=(),
+    kind="upper",
+    lhs=_exponent,
+    rhs=lambda steps: np.array([0.5]),
+    cases=_drawn(_needed, 2, 8),
+    sample=_needed,
+    broken=lambda t: dataclasses.replace(t, rhs=lambda steps: np.array([0.05])),
+    mistake="no growth beyond condition^0.05, which holds only where everything commutes",
+    source="ours; lr and q tuned on a grid for each problem",
+)
+
+CONJECTURES: dict[str, Conjecture] = {
+    c.label: c
+    for c in (
+        Conjecture(sharpest_cycle, _cycle_evidence, "open"),
+        Conjecture(sign_cycle, _sign_evidence, "refuted"),
+        Conjecture(shrinking_radius, _growth_evidence, "open"),
+    )
+}
