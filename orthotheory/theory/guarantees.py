@@ -1,4 +1,4 @@
-"""N2 to N4, T7 to T9, G1 and G2: what guarantees compare, and the constants that they hide."""
+"""N2 to N4, T7, T9, G1 and G2: what guarantees compare, and the constants that they hide."""
 
 from __future__ import annotations
 
@@ -156,53 +156,6 @@ lipschitz_against_descent = Theorem(
 )
 
 
-class Sampling(NamedTuple):
-    """Layer constants, input side first; an update of the layers s..b costs b forward and 2 (b - s + 1) backward."""
-
-    constants: tuple[float, ...]
-
-
-def _costs(case: Sampling) -> np.ndarray:
-    b = len(case.constants)
-    return np.array([b + 2 * (b - s) for s in range(b)], dtype=float)
-
-
-def least_cost(case: Sampling) -> np.ndarray:
-    """Return the least sum_s q_s C_s max_l L_l / p_l over laws q, by a linear program, relative to full updates."""
-    from scipy.optimize import linprog
-
-    ratio, b = np.array(case.constants) / max(case.constants), len(case.constants)
-    found = linprog(_costs(case), A_ub=-np.tri(b), b_ub=-ratio, A_eq=np.ones((1, b)), b_eq=[1.0])
-    return np.array([found.fun / _costs(case)[0]])
-
-
-def prefix_cost(case: Sampling) -> np.ndarray:
-    """Return the same ratio for p_l = max_{i<=l} L_i / max L."""
-    p = np.maximum.accumulate(case.constants) / max(case.constants)
-    return np.array([np.diff(p, prepend=0.0) @ _costs(case) / _costs(case)[0]])
-
-
-LAYERS = ((4.0, 1.0, 1.0), (1.0, 4.0, 1.0), (1.0, 1.0, 4.0), (1.0, 1.0, 1.0), (2.0, 3.0, 1.0, 5.0))
-
-layer_sampling = Theorem(
-    label="layer-sampling",
-    title="How often to update which layer",
-    statement=r"\min_q\ \max_l\frac{L_l}{p_l}\sum_sq_sC_s\ \text{at}\ p_l=\sum_{s\le l}q_s"
-    r"=\frac{\max_{i\le l}L_i}{\max_iL_i}"
-    r":\quad\text{full updates are best iff }L_1=\max_lL_l",
-    assumes=(Assumption("costs fall with the first layer", lambda c: bool(np.all(np.diff(_costs(c)) < 0))),),
-    kind="identity",
-    lhs=least_cost,
-    rhs=prefix_cost,
-    cases=lambda size: ((f"L = {x}", Sampling(x)) for x in LAYERS),
-    broken=lambda t: dataclasses.replace(t, rhs=lambda c: np.ones(1)),
-    mistake="full updates always best",
-    source="ours, in a model of the cost; the method is Drop-Muon",
-    tolerance=1e-9,
-    reason="the linear program's tolerance",
-)
-
-
 class Adaptive(NamedTuple):
     """AdaGrad-norm along the sharp operator: dual norms of the gradients, and the constants."""
 
@@ -304,7 +257,6 @@ THEOREMS = (
     smoothness_chain,
     smoothness_order,
     lipschitz_against_descent,
-    layer_sampling,
     adaptive_radius,
     surgery_progress,
 )
