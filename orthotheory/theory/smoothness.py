@@ -1,4 +1,4 @@
-"""Q1: the smoothness constant of a Kronecker quadratic in the spectral norm, in closed form and by ascent."""
+"""Q1: the smoothness constant of a Kronecker quadratic in the spectral norm, from below by its direction and by ascent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def sharpest_direction(problem: KroneckerQuadratic, starts: int = 5, limit: int 
     """Maximize <D, H D> over the spectral unit ball by the ascent D <- polar(H D) from random starts.
 
     Each step maximizes a linear minorant of the convex form, so the value never falls. The ascent ends when a
-    hundred steps gain less than 1e-12, at the latest after `limit`. Returns the best D, (m, n).
+    hundred steps gain less than 1e-12, at the latest after `limit`: it converges linearly, at a rate that goes to 1
+    with the condition number of A or B, so that its value is a lower bound only. Returns the best D, (m, n).
     """
     a, b = problem.form.a, problem.form.b
     d = polar_factor(np.random.default_rng(seed).standard_normal((starts, *problem.form.shape)))
@@ -32,10 +33,17 @@ def sharpest_direction(problem: KroneckerQuadratic, starts: int = 5, limit: int 
     return d[int(np.argmax(values))]
 
 
+def aligned_direction(problem: KroneckerQuadratic) -> np.ndarray:
+    """Return D = sum_i u_i v_i^T of the leading eigenvectors of A and B, (m, n): a lower certificate without ascent."""
+    (_, u), (_, v) = np.linalg.eigh(problem.form.a), np.linalg.eigh(problem.form.b)
+    r = min(problem.form.shape)
+    return u[:, ::-1][:, :r] @ v[:, ::-1][:, :r].T
+
+
 def generalized_sharpness(problem: KroneckerQuadratic) -> np.ndarray:
-    """Return the largest <D, H D> that the ascent finds."""
-    d = sharpest_direction(problem)
-    return np.asarray([np.sum(d * (problem.form.a @ d @ problem.form.b))])
+    """Return the largest <D, H D> known: of the aligned direction, or of an ascent that might exceed it."""
+    directions = np.stack([aligned_direction(problem), sharpest_direction(problem, limit=1000)])
+    return np.max(np.sum(directions * (problem.form.a @ directions @ problem.form.b), axis=(1, 2)), keepdims=True)
 
 
 def _cases(size: Size) -> Iterator[tuple[str, KroneckerQuadratic]]:
@@ -68,6 +76,6 @@ smoothness_quadratic = Theorem(
     broken=lambda t: dataclasses.replace(t, rhs=lambda p: np.asarray([p.smoothness(norms.Frobenius()).value])),
     mistake="the Frobenius constant on the right",
     source="ours; the upper bound uses von Neumann's trace inequality [horn1991topics]",
-    tolerance=1e-8,
-    reason="the ascent converges linearly and ends when a hundred steps gain less than 1e-12",
+    tolerance=1e-12,
+    reason="two eigendecompositions and products of at most 8 x 8 matrices, rounded at 1e-16",
 )

@@ -8,11 +8,13 @@ import json
 import numpy as np
 import pytest
 
-from orthotheory import arrays, claims, theory
+from orthotheory import arrays, claims, norms, theory
 from orthotheory.claims.contract import as_theorem
+from orthotheory.problems import quadratic
 from orthotheory.theory.conjectures import CONJECTURES, ledger_row
 from orthotheory.theory.contract import Theorem, check
 from orthotheory.theory.falsify import Blend, falsify, mutations, plant, replay, reseeded
+from orthotheory.theory.smoothness import aligned_direction, sharpest_direction
 
 QUICK = [
     "cycle-multiplier",
@@ -107,6 +109,17 @@ def test_a_mistake_that_is_not_known_to_be_false_does_not_count():
 def test_an_empty_budget_is_refused(budget, message):
     with pytest.raises(ValueError, match=message):
         falsify("lion-k-mix", budget=budget)
+
+
+@pytest.mark.parametrize("condition", [10.0, 1.01])
+def test_the_ascent_alone_attains_the_smoothness_of_separated_spectra_only(condition):
+    p = quadratic(rows=7, columns=2, left_condition=condition, right_condition=condition, alignment="generic", seed=9)
+    constant = p.smoothness(norms.Spectral()).value
+    reached = [float(np.sum(d * (p.form.a @ d @ p.form.b))) for d in (sharpest_direction(p), aligned_direction(p))]
+    assert reached[1] == pytest.approx(constant, rel=1e-13)
+    # the multiplier of the ascent is a ratio of neighboring eigenvalues, here 0.68 and 0.998: see `limit`
+    assert reached[0] == pytest.approx(constant, rel=1e-12 if condition == 10.0 else 1e-4)
+    assert condition == 10.0 or reached[0] < constant * (1 - 1e-8)
 
 
 def test_an_unknown_label_is_answered_with_the_nearest():
