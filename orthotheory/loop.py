@@ -206,7 +206,8 @@ def run(
     -----
     On a problem whose start is a tuple of matrices a method of one matrix acts on each block (`methods.lift`).
     A non-finite number ends a run, says at which step and in which quantity, and keeps what was recorded; in
-    a batch the other runs go on. An interrupt (Ctrl-C) likewise returns what there is.
+    a batch the other runs go on. On a GPU this is looked at where something is recorded and every 64 steps, in one
+    transfer, so that steps in between wait for nothing. An interrupt (Ctrl-C) likewise returns what there is.
 
     >>> from orthotheory import methods, problems
     >>> trace = run(problems.make("quadratic", rows=4, columns=4), methods.make("gd", lr=1.0), 50)
@@ -227,7 +228,7 @@ def run(
     setup["start"] = "the problem's" if start is None else digest(start)
     kept: dict[str, list[np.ndarray]] = {name: [] for name in recorders}
     ks: list[int] = []
-    non_finite_at = np.full(batch, -1)
+    watch = _Watch(batch)
     stopped_by, began = "steps", time.perf_counter()
     bar = _bar(steps, type(method).__name__, progress)
     try:
@@ -235,12 +236,10 @@ def run(
             # a noisy run meets the exact gradient, which may be dear, only where something is recorded
             exact = problem.noise is None or k % every == 0 or k == steps or target is not None
             grad = oracle(w) if exact else noisy_oracle(w, rng)
-            for quantity, x in (("weights", w), ("gradient", grad)):
-                bad = _non_finite(x, len(batch))
-                non_finite_at = np.where(bad & (non_finite_at < 0), k, non_finite_at)
-                if bad.any() and (non_finite_at >= 0).all():
-                    stopped_by = f"non-finite {quantity} at step {k}"
-                    return _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, setup)
+            recorded = k % every == 0 or k == steps or target is not None
+            watch.look(k, w, grad)
+            if (recorded or watch.due) and (lost := watch.settle()):
+                return _trace(problem, method, ks, kept, lost, watch.non_finite_at, began, setup)
             following = None
             if k < steps:
                 noisy = noisy_oracle(w, rng) if exact and problem.noise is not None else grad
@@ -262,7 +261,8 @@ def run(
         stopped_by = f"interrupted at step {k}"
     finally:
         bar.close()
-    return _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, setup)
+    watch.settle()
+    return _trace(problem, method, ks, kept, stopped_by, watch.non_finite_at, began, setup)
 
 
 def _oracles(problem: Problem, method: Method):
@@ -290,12 +290,49 @@ def _trace(problem, method, ks, kept, stopped_by, non_finite_at, began, setup) -
     )
 
 
-def _non_finite(x, batch_axes: int) -> np.ndarray:
-    def finite(b):
-        xp = array_namespace(b)
-        return to_host(xp.all(xp.isfinite(b), axis=tuple(range(batch_axes, b.ndim))))
+class _Watch:
+    """Which runs of a batch met a non-finite number, and when; a device is asked as rarely as the records allow."""
 
-    return ~functools.reduce(np.logical_and, map(finite, _blocks(x)))
+    PATIENCE = 64  # steps that runs which are all lost may go on unnoticed on a device
+
+    def __init__(self, batch: tuple[int, ...]):
+        self.non_finite_at = np.full(batch, -1)
+        self._seen: list[tuple[int, str, Array]] = []
+
+    def look(self, k: int, weights: Array, gradient: Array) -> None:
+        """Note what is finite at step k, where the arrays live."""
+        for quantity, x in (("weights", weights), ("gradient", gradient)):
+            self._seen.append((k, quantity, _finite(x, self.non_finite_at.ndim)))
+
+    @property
+    def due(self) -> bool:
+        """Whether to settle now: at every step on the host, where looking costs nothing."""
+        return len(self._seen) >= 2 * self.PATIENCE or isinstance(self._seen[-1][2], np.ndarray | np.generic)
+
+    def settle(self) -> str:
+        """Bring what was noted to the host, in one crossing; return why the runs are over, or ""."""
+        seen, self._seen = self._seen, []
+        flags = [finite for _, _, finite in seen]
+        if flags and not isinstance(flags[0], np.ndarray | np.generic):
+            flags = list(to_host(array_namespace(*flags).stack(flags)))
+        for (k, quantity, _), finite in zip(seen, flags, strict=True):
+            if finite.all():
+                continue
+            self.non_finite_at = np.where(~finite & (self.non_finite_at < 0), k, self.non_finite_at)
+            if (self.non_finite_at >= 0).all():
+                return f"non-finite {quantity} at step {k}"
+        return ""
+
+
+def _finite(x: Array, batch_axes: int) -> Array:
+    """Return whether each run of the batch is finite, where the arrays live."""
+    flags = (array_namespace(b).isfinite(b) for b in _blocks(x))
+    whole = [array_namespace(f).all(f, axis=tuple(range(batch_axes, f.ndim))) for f in flags]
+    return functools.reduce(lambda f, g: f & g, whole)
+
+
+def _non_finite(x: Array, batch_axes: int) -> np.ndarray:
+    return ~to_host(_finite(x, batch_axes))
 
 
 def _first_weights(method, w, batch):
