@@ -10,6 +10,7 @@ from .descent import exact_accounting, trust_region_nonconvex
 from .edge import THEOREMS as EDGE_THEOREMS
 from .floors import THEOREMS as FLOOR_THEOREMS
 from .guarantees import THEOREMS as GUARANTEE_THEOREMS
+from .isotropic import THEOREMS as ISOTROPIC_THEOREMS
 from .lion_k import THEOREMS as LION_K_THEOREMS
 from .lion_k_flow import LionKFlow, lion_k_dissipation, lion_k_lyapunov, lion_k_phase
 from .methods_adapters import THEOREMS as ADAPTER_THEOREMS
@@ -76,6 +77,7 @@ TABLE: dict[str, Theorem] = {
         *ADAPTER_THEOREMS,
         *SUBSPACE_THEOREMS,
         *COUNTED_THEOREMS,
+        *ISOTROPIC_THEOREMS,
     )
 }
 
