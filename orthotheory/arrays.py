@@ -104,6 +104,13 @@ def cuda_is_available() -> bool:
     return bool(cupy.is_available())
 
 
+def cupy_module() -> Any:
+    """Return CuPy itself, for kernels and devices; no other module imports it."""
+    import cupy
+
+    return cupy
+
+
 def to_host(x: Any) -> np.ndarray:
     """Copy an array of any backend to a NumPy array; the only crossing to the host."""
     if isinstance(x, np.ndarray | np.generic | float | int | bool | complex):

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .. import kernels
 from ..arrays import Array, array_namespace, check_matrix, device_of, magnitude
 from . import evaluate
 from .evaluate import Step
@@ -178,6 +179,10 @@ def _rescaled(g, steps, blocks, normalization, gram_dtype) -> np.ndarray:
 
 def _apply_many(g, steps, blocks, normalization, gram_dtype) -> Array:
     """Run a plan on a batch of matrices of any namespace."""
+    gpu = kernels.gpu(g)
+    reformed = gram_dtype is None and max(blocks) == 1
+    if gpu and reformed and gpu.takes_schedule(g, steps, normalization):
+        return gpu.run_schedule(g, steps, normalization)
     xp = array_namespace(g)
     if isinstance(normalization, Normalization) and not normalization.is_scaling:
         g, normalization = normalization(g), _IDENTITY

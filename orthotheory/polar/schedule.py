@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .. import kernels
 from ..arrays import Array, array_namespace, device_of
 from .normalization import Normalization
 
@@ -135,6 +136,9 @@ class Schedule:
 
         Cost for m <= n and degree 5: 4 m^2 n + 2 m^3 operations a step, cubic in the side: 6 n^3 for a square.
         """
+        gpu = kernels.gpu(g)
+        if gpu and gpu.takes_schedule(g, self.coefficients, self.normalization):
+            return gpu.run_schedule(g, self.first(steps), self.normalization)
         xp = array_namespace(g)
         wide = g.shape[-2] <= g.shape[-1]
         x = self.normalization(g if wide else g.mT)

@@ -31,8 +31,10 @@ def test_environment_and_pyproject_list_the_same_packages_and_versions(project):
     extras = project["optional-dependencies"]
     wanted = dict(_split(r) for r in [*project["dependencies"], *extras["lab"], *extras["fast"], *extras["test"]])
     wanted["python"] = project["requires-python"].replace(" ", "")
-    listed = [d for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"] if isinstance(d, str)]
-    found = dict(_split(d) for d in listed if d != "pip")
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    by_pip = next(d for d in listed if isinstance(d, dict))["pip"]  # what conda-forge names otherwise
+    by_conda = [d for d in listed if isinstance(d, str) and d != "pip"]
+    found = dict(_split(d) for d in [*by_conda, *by_pip] if not d.startswith("--"))
     assert found == wanted
 
 

@@ -1,0 +1,141 @@
+"""The kernels as functions of arrays: shapes checked, launch sizes chosen, the same for every processor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...arrays import Array, dtype_name
+from .processors import Processor
+from .sources import ACCUMULATORS, C_TYPES, variant
+
+MOST_THREADS = 256
+
+
+class Kernels:
+    """Every kernel of the package on one processor; arrays are of its library, contiguous, and on one device."""
+
+    def __init__(self, processor: Processor):
+        self.processor = processor
+
+    def small_polar(
+        self,
+        g: Array,
+        coefficients: Sequence[Sequence[float]],
+        *,
+        safety: float = 1.0,
+        epsilon: float = 0.0,
+        clamp: bool = False,
+        dtype: str | None = None,
+    ) -> Array:
+        """Run odd polynomials on the singular values of each matrix, one block of threads a matrix.
+
+            X <- G / (safety |G|_F + epsilon);   X <- (c_0 I + c_1 R + c_2 R^2 + ...) X,  R = X X^T, for each step
+
+        Parameters
+        ----------
+        g : array (..., m, n), min(m, n) <= 128
+            float32, float64, float16, or the bits of bfloat16 as uint16 with `dtype="bfloat16"`. Sums and the state
+            are float32 for 16-bit matrices: only the input and the result are rounded.
+        coefficients : one sequence a step, lowest degree first
+        safety, epsilon, clamp
+            As in `polar.Normalization`; `clamp` takes the larger of the two terms instead of their sum.
+
+        Returns
+        -------
+        array (..., m, n)
+            In the dtype of g. Zero gives zero, a matrix that is not finite NaN for itself alone.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a shape or dtype that the kernel does not have (`small_polar_fits`), or no step.
+
+        Notes
+        -----
+        Cost and occupancy stand in small_polar.cu. The reference is `polar.Schedule.apply`; sums differ in order.
+        """
+        dtype = dtype or dtype_name(g)
+        if dtype not in C_TYPES or not coefficients or g.ndim < 2:
+            raise TypeError(f"small_polar needs matrices of {', '.join(C_TYPES)} and a step; got {dtype}, {g.shape}.")
+        m, n = int(g.shape[-2]), int(g.shape[-1])
+        if not self.small_polar_fits((m, n), dtype):
+            raise ValueError(f"small_polar needs 1 <= min(m, n) <= 128 and its shared memory; got {m} x {n} {dtype}.")
+        xp = self.processor.xp
+        g = xp.ascontiguousarray(g)
+        out = xp.empty_like(g)
+        if g.size == 0:
+            return out
+        wide = m <= n
+        strides = (n, 1) if wide else (1, n)
+        m, n = min(m, n), max(m, n)
+        tile, number = tile_of(m), np.dtype("float64" if dtype == "float64" else "float32")
+        width = panel_width(m, n, number.itemsize, self.processor.shared_limit)
+        threads = polar_threads(m, n)
+        shared = polar_memory(m, width, number.itemsize)
+        terms = max(map(len, coefficients))
+        table = tuple(float(c) for step in coefficients for c in [*step, *[0.0] * (terms - len(step))])
+        work = out if width >= n else xp.empty(g.shape, number)
+        sizes = [np.int32(v) for v in (len(coefficients), terms, m, n, *strides, width)]
+        self.processor.launch(
+            variant("small_polar", dtype, TILE=tile), g.size // (m * n), threads, shared,
+            g, out, work, self.processor.constants(table, number.name), *sizes,
+            number.type(safety), number.type(epsilon), np.int32(clamp),
+        )  # fmt: skip
+        return out
+
+    def takes_schedule(self, g: Array, steps: Sequence[Any], normalization: Any) -> bool:
+        """Say whether `small_polar` is this normalization followed by these steps, each a tuple of coefficients."""
+        return (
+            getattr(normalization, "bound", "") == "frobenius"
+            and bool(steps)
+            and all(isinstance(step, tuple) for step in steps)
+            and self.small_polar_fits(g.shape, dtype_name(g))
+        )
+
+    def run_schedule(self, g: Array, steps: Sequence[Any], normalization: Any) -> Array:
+        """Return `small_polar` behind a `polar.Normalization`."""
+        clamp = normalization.rule == "clamp"
+        return self.small_polar(g, steps, safety=normalization.safety, epsilon=normalization.epsilon, clamp=clamp)
+
+    def small_polar_fits(self, shape: tuple[int, ...], dtype: str) -> bool:
+        """Say whether `small_polar` takes matrices of this shape and dtype on this processor."""
+        m, n = min(shape[-2:]), max(shape[-2:])
+        if not 1 <= m <= 128 or dtype not in ACCUMULATORS:
+            return False
+        return panel_width(m, n, 8 if dtype == "float64" else 4, self.processor.shared_limit) > 0
+
+
+def tile_of(m: int) -> int:
+    """Return the side of a thread's tile: at most 16 tiles along the short side."""
+    return 2 if m <= 16 else 4 if m <= 64 else 8
+
+
+def polar_threads(m: int, n: int) -> int:
+    """Return a power of two: a thread for each tile of an m x m product, more for a long X, at most 256."""
+    tile = tile_of(m)
+    wanted = max(math.ceil(m / tile) ** 2, m * n // tile**2, 32)
+    return min(MOST_THREADS, 1 << (wanted - 1).bit_length())
+
+
+def polar_memory(m: int, width: int, itemsize: int) -> int:
+    """Return the bytes of shared memory for two m x m matrices, a panel and the sums of the threads."""
+    tile = tile_of(m)
+    padded = math.ceil(m / tile) * tile
+    line = math.ceil(width / tile) * tile + 1
+    return (2 * padded * padded + padded * line + MOST_THREADS) * itemsize
+
+
+def panel_width(m: int, n: int, itemsize: int, limit: int) -> int:
+    """Return how many columns of X stay in shared memory: all of them if they fit, 0 if not even one tile does."""
+    if polar_memory(m, n, itemsize) <= limit:
+        return n
+    tile = tile_of(m)
+    room = (limit - polar_memory(m, 0, itemsize)) // (math.ceil(m / tile) * tile * itemsize)
+    return max(0, room // tile * tile)
+
+
+__all__ = ["Kernels", "panel_width", "polar_memory", "polar_threads", "tile_of"]

@@ -1,0 +1,129 @@
+// One source for two compilers: NVRTC for a GPU, g++ for a processor without one.
+//
+// A kernel is a sequence of phases. Inside a phase no thread reads what another writes, so their order is free: on a
+// GPU they run at once and a barrier ends the phase, on a processor they run one after the other. Loops around phases
+// have bounds that are equal for all threads of a block.
+//
+//   KERNEL name(...)            an entry point, launched with blocks of `block_threads` threads
+//   PHASE { ... thread ... }    what each thread does up to the next barrier; no break, continue or return
+//   PRIVATE(type, name, n)      n registers of each thread that live across phases; MINE(name) inside a phase
+//   shared_memory<T>()          the block's memory, as many bytes as the launch asked for
+//   block_index                 the number of this block
+#pragma once
+
+#ifdef __CUDACC__
+
+#define KERNEL extern "C" __global__ void
+#define FUNCTION __device__ __forceinline__
+#define FUNCTION_OF_CLASS static __device__ __forceinline__
+#define PHASE for (int thread = threadIdx.x, once = 1; once; once = 0, __syncthreads())
+#define PRIVATE(type, name, count) type name[count]
+#define MINE(name) name
+#define UNROLL _Pragma("unroll")
+#define block_index ((long long)blockIdx.x)
+#define block_threads ((int)blockDim.x)
+
+template <class T>
+FUNCTION T* shared_memory() {
+    extern __shared__ double memory[];
+    return reinterpret_cast<T*>(memory);
+}
+
+#else
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+using std::abs, std::cosh, std::fmax, std::isfinite, std::ilogb, std::ldexp, std::sqrt;
+
+#define KERNEL extern "C" void
+#define FUNCTION static inline
+#define FUNCTION_OF_CLASS static inline
+#define PHASE for (int turn = 0, thread = first_thread(); turn < block_threads; ++turn, thread = next_thread(thread))
+#define PRIVATE(type, name, count) static thread_local type name[1024][count]
+#define MINE(name) name[thread]
+#define UNROLL
+
+static thread_local long long block_index;
+static thread_local int block_threads, backwards;
+static thread_local std::vector<double> block_memory;
+
+FUNCTION int first_thread() { return backwards ? block_threads - 1 : 0; }
+FUNCTION int next_thread(int thread) { return backwards ? thread - 1 : thread + 1; }
+
+// Before each block the memory is filled with NaN: what a kernel reads before it writes shows in the result.
+extern "C" void prepare_block(long long index, int threads, int bytes, int reversed) {
+    block_index = index, block_threads = threads, backwards = reversed;
+    block_memory.assign((bytes + 7) / 8, std::nan(""));
+}
+
+template <class T>
+FUNCTION T* shared_memory() {
+    return reinterpret_cast<T*>(block_memory.data());
+}
+
+#endif
+
+// 16-bit numbers are stored, never computed with.
+#ifdef __CUDACC__
+#ifdef WITH_HALF
+#include <cuda_fp16.h>
+#include <cuda_bf16.h>
+FUNCTION float widen(__half x) { return __half2float(x); }
+FUNCTION float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+FUNCTION void narrow(float x, __half* y) { *y = __float2half_rn(x); }
+FUNCTION void narrow(float x, __nv_bfloat16* y) { *y = __float2bfloat16_rn(x); }
+typedef __half float16;
+typedef __nv_bfloat16 bfloat16;
+#endif
+#else
+#ifdef WITH_HALF
+typedef _Float16 float16;
+struct bfloat16 {
+    unsigned short bits;
+};
+FUNCTION float widen(float16 x) { return x; }
+FUNCTION void narrow(float x, float16* y) { *y = (float16)x; }
+FUNCTION float widen(bfloat16 x) {
+    unsigned int word = (unsigned int)x.bits << 16;
+    float y;
+    memcpy(&y, &word, 4);
+    return y;
+}
+FUNCTION void narrow(float x, bfloat16* y) {
+    unsigned int word;
+    memcpy(&word, &x, 4);
+    y->bits = x != x ? 0x7fff : (unsigned short)((word + 0x7fff + ((word >> 16) & 1)) >> 16);  // to nearest, ties to even
+}
+#endif
+#endif
+FUNCTION float widen(float x) { return x; }
+FUNCTION double widen(double x) { return x; }
+FUNCTION void narrow(float x, float* y) { *y = x; }
+FUNCTION void narrow(double x, double* y) { *y = x; }
+
+template <class T>
+struct limits;
+template <>
+struct limits<float> {
+    static constexpr int lowest = -126, highest = 126;  // exponents of the smallest normal number and of max / 2
+    static constexpr float eps = 1.1920929e-07f;
+    FUNCTION_OF_CLASS float infinity() { return 3.4e38f * 10.0f; }
+    FUNCTION_OF_CLASS float nan() { return infinity() - infinity(); }
+};
+template <>
+struct limits<double> {
+    static constexpr int lowest = -1022, highest = 1022;
+    static constexpr double eps = 2.220446049250313e-16;
+    FUNCTION_OF_CLASS double infinity() { return 1.7e308 * 10.0; }
+    FUNCTION_OF_CLASS double nan() { return infinity() - infinity(); }
+};
+
+// The power of two next to the largest magnitude `peak`, as arrays.magnitude takes it: 1 for zero.
+template <class T>
+FUNCTION T power_of_two(T peak) {
+    if (!(peak > 0) || !isfinite(peak)) return 1;
+    int e = ilogb(peak);
+    e = e < limits<T>::lowest ? limits<T>::lowest : e > limits<T>::highest ? limits<T>::highest : e;
+    return ldexp(T(1), e);
+}
