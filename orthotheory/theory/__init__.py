@@ -32,6 +32,7 @@ from .polynomials import newton_schulz_factor
 from .quadratic_rates import THEOREMS as QUADRATIC_RATE_THEOREMS
 from .rates import Exponent, fit_exponent
 from .rational import THEOREMS as RATIONAL_THEOREMS
+from .relaxed_smoothness import THEOREMS as RELAXED_THEOREMS
 from .retain import THEOREMS as RETAIN_THEOREMS
 from .smoothness import smoothness_quadratic
 from .stochastic import trust_region_momentum
@@ -78,6 +79,7 @@ TABLE: dict[str, Theorem] = {
         *SUBSPACE_THEOREMS,
         *COUNTED_THEOREMS,
         *ISOTROPIC_THEOREMS,
+        *RELAXED_THEOREMS,
     )
 }
 
