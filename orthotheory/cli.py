@@ -5,22 +5,19 @@ Exit codes: 0 fine, 1 a check or a task failed, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
-import functools
 import inspect
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from .falsify_command import falsify_command
+from .ledger_commands import LEDGER_COLUMNS, claims_command, theorems_command
+from .listing import help_of, new_row, print_json, print_listing, print_rows, sound
 from .names import UnknownName, closest
 from .options import JOBS, JSON, REQUIRED, ROOT, Option, RunSchema, names_option, parse, peek, size_option
 from .sweep_commands import results_command, sweep_command
 from .version import __version__
-
-LEDGER_COLUMNS = ("label", "kind", "verdict", "measured", "bound", "control")
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -60,7 +57,7 @@ def run_command(arguments: list[str]) -> int:
     noise_name = peek(arguments, "--noise")
     noise_type = closest(noise_name, problems.NOISES, "noise") if noise_name else None
     schema = RunSchema(problem_factory, method_entry, noise_type)
-    o = parse(schema.options, arguments, "run", _help_of(run_command))
+    o = parse(schema.options, arguments, "run", help_of(run_command))
 
     noise = {"noise": {"name": o.noise, **schema.given("noise", o)}} if o.noise else {}
     problem = problems.make(o.problem, **schema.given("problem", o), **noise, device=o.device)
@@ -90,7 +87,7 @@ def run_command(arguments: list[str]) -> int:
         "smoothness": {"norm": method.norm.name, "value": float(smoothness), "kind": smoothness.kind},
         "files": [str(f) for f in files],
     }
-    _print_json(outcome) if o.json else _print_outcome(outcome)
+    print_json(outcome) if o.json else _print_outcome(outcome)
     if trace.stopped_by.startswith("non-finite"):
         return _complain(f"the run met {trace.stopped_by}; a smaller --lr may help. What came before is kept.", 1)
     return 130 if trace.stopped_by.startswith("interrupted") else 0
@@ -105,19 +102,20 @@ def methods_command(arguments: list[str]) -> int:
         card, source = entry.method.card, entry.source or entry.method.card.source
         defaults = methods.make(name).config() if name in methods.TABLE else {}  # others need more than a gradient
         rows.append(
-            _row(name, source, "method", card.status, title=card.title, arxiv=card.arxiv, geometry=card.geometry,
+            new_row(name, source, "method", card.status, title=card.title, arxiv=card.arxiv, geometry=card.geometry,
                  differences=card.differences, defaults=defaults)
         )  # fmt: skip
-    return _list(arguments, methods_command, rows, ("label", "verdict", "geometry", "source"), {"verdict": "status"})
+    columns = ("label", "verdict", "geometry", "source")
+    return print_listing(arguments, methods_command, rows, columns, {"verdict": "status"})
 
 
 def norms_command(arguments: list[str]) -> int:
     """List the norms with their duals and LMOs."""
     from . import norms
 
-    rows = [_row(name, "ours, checked by the contract test", "norm", None, statement=_help_of(norm))
+    rows = [new_row(name, "ours, checked by the contract test", "norm", None, statement=help_of(norm))
             for name, norm in norms.TABLE.items()]  # fmt: skip
-    return _list(arguments, norms_command, rows, ("label", "statement"))
+    return print_listing(arguments, norms_command, rows, ("label", "statement"))
 
 
 def problems_command(arguments: list[str]) -> int:
@@ -128,8 +126,8 @@ def problems_command(arguments: list[str]) -> int:
     for name, factory in problems.TABLE.items():
         parameters = inspect.signature(factory).parameters.values()
         options = {p.name: p.default for p in parameters if p.name != "device"}
-        rows.append(_row(name, "ours", "problem", None, statement=_help_of(factory), options=options))
-    return _list(arguments, problems_command, rows, ("label", "statement"))
+        rows.append(new_row(name, "ours", "problem", None, statement=help_of(factory), options=options))
+    return print_listing(arguments, problems_command, rows, ("label", "statement"))
 
 
 def surgery_command(arguments: list[str]) -> int:
@@ -138,17 +136,18 @@ def surgery_command(arguments: list[str]) -> int:
     from .surgery.rules import RULES
 
     properties = Option("properties", bool, False, "print which aggregator has which property")
-    o = parse([properties, JSON], arguments, "surgery", _help_of(surgery_command))
+    o = parse([properties, JSON], arguments, "surgery", help_of(surgery_command))
     if o.properties:
         return _print_properties(o.json)
     rows = [
-        _row(name, card.source, "surgery", card.status, family=family, title=card.title, differences=card.differences)
+        new_row(name, card.source, "surgery", card.status, family=family, title=card.title,
+                differences=card.differences)
         for name, family, card in [
             *((name, "aggregator", entry.aggregator.card) for name, entry in surgery.TABLE.items()),
             *((name, rule.family, rule.card) for name, rule in RULES.items()),
         ]
-    ]
-    _print_rows(rows, o.json, ("label", "family", "verdict", "title", "source"), {"verdict": "status"})
+    ]  # fmt: skip
+    print_rows(rows, o.json, ("label", "family", "verdict", "title", "source"), {"verdict": "status"})
     return 0
 
 
@@ -160,80 +159,18 @@ def _print_properties(as_json: bool) -> int:
     if as_json:
         refuted = ("no", "full rank", "two rows")
         stored = [{p: counterexample(row["name"], p) for p in PROPERTIES if row[p] in refuted} for row in rows]
-        _print_json([{**row, "counterexamples": found} for row, found in zip(rows, stored, strict=True)])
+        print_json([{**row, "counterexamples": found} for row, found in zip(rows, stored, strict=True)])
         return 0
     signs = {"yes": "y", "no": "-", "full rank": "f", "two rows": "2", "up to ties": "t", "in law": "l", "-": "?"}
     numbers = {label: str(i) for i, label in enumerate(PROPERTIES, 1)}
     short = [{"name": row["name"], "degree": f"{row['degree']:.3g}", **{p: signs[row[p]] for p in PROPERTIES}}
              for row in rows]  # fmt: skip
-    _print_rows(short, False, ("name", "degree", *PROPERTIES), numbers)
+    print_rows(short, False, ("name", "degree", *PROPERTIES), numbers)
     print("\ny: holds, f: at full row rank, 2: for two rows, t: up to ties, l: in law, ?: not claimed either way,")
     print("-: fails, with a stored counterexample (--json)")
     for label, p in PROPERTIES.items():
         print(f"{numbers[label]:>3}  {label}: {p.statement}")
     return 0
-
-
-def theorems_command(arguments: list[str]) -> int:
-    """Check theorems, with the controls that must fail; conjectures come last, with their numerical evidence."""
-    from . import theory
-    from .theory.conjectures import CONJECTURES, Conjecture
-    from .theory.conjectures import ledger_row as conjecture_row
-
-    def row(item, size):
-        return (conjecture_row if isinstance(item, Conjecture) else theory.ledger_row)(item, size)
-
-    table = {**theory.TABLE, **CONJECTURES}
-    return _ledger(arguments, theorems_command, table, row, columns=(*LEDGER_COLUMNS[:-1], "tightness", "control"))
-
-
-def claims_command(arguments: list[str]) -> int:
-    """Judge claims of the literature, each with its control; named ones with their evidence and picture."""
-    from . import claims
-
-    page = Option("html", bool, False, "write a static page of them, with pictures and commands")
-    out = Option("out", Path, Path("runs") / "claims", "folder for pictures and the page")
-    return _ledger(arguments, claims_command, claims.TABLE, claims.ledger_row, (page, out), _show_claims)
-
-
-def _show_claims(o: Any, rows: list[dict[str, Any]]) -> None:
-    """Write the page, or print the evidence of the claims that were named and draw their pictures."""
-    from .plotting import save_figure
-    from .plotting.ledger import SIZE, draw_evidence
-    from .storage import writable_folder
-
-    if o.html:
-        from .typeset.web import write_page
-
-        print(f"wrote {write_page(o.out, rows, o.size, **_checkout_pictures())}")
-        return
-    for row in rows if o.names and not o.json else ():
-        print(f"\n{row['label']}: {row['statement']}")
-        print(f"  {'source':<38}{row['source']}")
-        print(f"  {'verdict':<38}{row['verdict']}{', if ' + row['condition'] if row['condition'] else ''}")
-        print(f"  {'needed':<38}{row['expected']}")
-        for name, value in {"measured": row["measured"], **row["evidence"]}.items():
-            print(f"  {name:<38}{value:.6g}")
-        print(f"  {'control':<38}{row['control']['subject']}")
-        print(f"  {'control measured':<38}{row['control']['measured']:.6g} ({row['control']['verdict']})")
-        stem, draw = writable_folder(o.out) / row["label"], functools.partial(draw_evidence, row)
-        print(f"  {'picture':<38}{save_figure(draw, stem, SIZE)[1]}")
-
-
-def _checkout_pictures() -> dict[str, Any]:
-    """Return the bibliography and the drawn figures by claim, where the current folder lies in a checkout."""
-    from .reproduce import Layout, ReproduceError, find_root, load_figures
-
-    try:
-        root = find_root(None)
-    except ReproduceError:
-        return {}
-    figures: dict[str, list[Path]] = {}
-    for name, (figure, _) in load_figures(root).items():
-        drawn = Layout(root, "paper").figures / f"{name}.png"
-        for label in figure.shows if drawn.is_file() else ():
-            figures.setdefault(label, []).append(drawn)
-    return {"bibliography": root / "paper" / "references.bib", "figures": figures}
 
 
 def figures_command(arguments: list[str]) -> int:
@@ -242,7 +179,7 @@ def figures_command(arguments: list[str]) -> int:
 
     everything = Option("all", bool, False, "draw all of them")
     options = [names_option("figures to draw; none lists them"), everything, size_option("paper"), JOBS, ROOT, JSON]
-    o = parse(options, arguments, "figures", _help_of(figures_command))
+    o = parse(options, arguments, "figures", help_of(figures_command))
     root = find_root(o.root)
     found = load_figures(root)
     for name in o.names:
@@ -257,8 +194,8 @@ def figures_command(arguments: list[str]) -> int:
             verdict = "drawn" if len(files) == 2 else "not drawn"
             paths = [f.relative_to(root).as_posix() for f in files]
             here = source.relative_to(root).as_posix()
-            rows.append(_row(name, here, "figure", verdict, shows=figure.shows, files=paths))
-    _print_rows(rows, o.json, ("label", "verdict", "source", "shows"))
+            rows.append(new_row(name, here, "figure", verdict, shows=figure.shows, files=paths))
+    print_rows(rows, o.json, ("label", "verdict", "source", "shows"))
     return 0
 
 
@@ -268,7 +205,7 @@ def reproduce_command(arguments: list[str]) -> int:
 
     force = Option("force", bool, False, "run everything again")
     pdf = Option("pdf", bool, True, "build the paper where a TeX engine is found")
-    o = parse([size_option("paper"), JOBS, force, pdf, ROOT, JSON], arguments, "reproduce", _help_of(reproduce_command))
+    o = parse([size_option("paper"), JOBS, force, pdf, ROOT, JSON], arguments, "reproduce", help_of(reproduce_command))
     root = find_root(o.root)
     # A bar for a person at a terminal, a line a task for a log.
     watched = sys.stderr.isatty() and not o.json
@@ -276,18 +213,18 @@ def reproduce_command(arguments: list[str]) -> int:
     report = reproduce(root, o.size, jobs=o.jobs, force=o.force, pdf=o.pdf, say=say, progress=watched)
     rows = {kind: ledger(root, o.size, kind) for kind in ("theorems", "claims")}
     if o.json:
-        _print_json({"ran": report.ran, "kept": report.kept, "remarks": report.remarks, **rows})
+        print_json({"ran": report.ran, "kept": report.kept, "remarks": report.remarks, **rows})
     else:
         for kind, ledger_rows in rows.items():
             print(f"\n{kind.capitalize()}")
-            _print_rows(ledger_rows, False, LEDGER_COLUMNS)
+            print_rows(ledger_rows, False, LEDGER_COLUMNS)
         print()
         kept = len(report.kept)
         done = f"{len(report.ran)} tasks ran, {kept} were up to date."
         print(done if report.ran else f"Nothing to do: all {kept} tasks are up to date.")
         for remark in report.remarks:
             print(remark)
-    return 0 if all(_sound(row) for row in rows["theorems"] + rows["claims"]) else 1
+    return 0 if all(sound(row) for row in rows["theorems"] + rows["claims"]) else 1
 
 
 def plan_command(arguments: list[str]) -> int:
@@ -305,17 +242,17 @@ def plan_command(arguments: list[str]) -> int:
         Option("families", tuple[str, ...], (), f"only some kinds of steps: {', '.join(FAMILIES)}"),
         JSON,
     ]
-    o = parse(options, arguments, "plan", _help_of(plan_command))
+    o = parse(options, arguments, "plan", help_of(plan_command))
     if o.accuracy is None and o.efficiency is None:
         raise ValueError("Say what is wanted: --accuracy 1e-2, or --efficiency 0.98.")
     interval = None if o.low is None else (o.low, 1.0)
     plans = alternatives((o.rows, o.columns), o.dtype, accuracy=o.accuracy, efficiency=o.efficiency, interval=interval,
                          costs=o.costs, families=o.families or None)  # fmt: skip
     best = plans[0]
-    rows = [_row(plan.name, plan.costs.source, "plan", plan.reason, **plan.row()) for plan in plans]
+    rows = [new_row(plan.name, plan.costs.source, "plan", plan.reason, **plan.row()) for plan in plans]
     bound = product_bound(plans, o.accuracy)
     if o.json:
-        _print_json({"plans": rows, "bound": {**bound._asdict(), "best": bound.best and bound.best.name}})
+        print_json({"plans": rows, "bound": {**bound._asdict(), "best": bound.best and bound.best.name}})
         return 0
     spectrum = "a Gaussian spectrum" if best.efficiency else f"singular values in [{best.interval[0]:.3g}, 1]"
     wanted = f"accuracy {o.accuracy:g}" if o.accuracy else f"efficiency {o.efficiency:g}"
@@ -323,7 +260,7 @@ def plan_command(arguments: list[str]) -> int:
     print(f"costs in products of n x n matrices, n = {min(o.rows, o.columns)}: {best.costs.source}\n")
     columns = ["label", "cost", "seconds", "efficiency", "error", "exact error", "precision", "verdict"]
     columns = [c for c in columns if rows[0][c] is not None]
-    _print_rows(rows, False, columns, {"label": "plan", "verdict": "why"})
+    print_rows(rows, False, columns, {"label": "plan", "verdict": "why"})
     print("\nDegrees of polynomials, z with its number of poles, n for Newton; | forms a new Gram matrix.")
     print(bound)
     return 0
@@ -333,9 +270,9 @@ def doctor_command(arguments: list[str]) -> int:
     """Say what works on this machine and what would make more of it work."""
     from .doctor import examine
 
-    o = parse([JSON], arguments, "doctor", _help_of(doctor_command))
+    o = parse([JSON], arguments, "doctor", help_of(doctor_command))
     rows = examine()
-    _print_rows(rows, o.json, ("label", "verdict", "measured", "expected"))
+    print_rows(rows, o.json, ("label", "verdict", "measured", "expected"))
     return 1 if any(row["verdict"] == "broken" for row in rows) else 0
 
 
@@ -357,53 +294,10 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
-def _ledger(
-    arguments, function, table, ledger_row, more: Sequence[Option] = (), show=None, columns=LEDGER_COLUMNS
-) -> int:
-    kind = _name_of(function)
-    options = [names_option("labels to check; all without"), size_option("smoke"), *more, JSON]
-    o = parse(options, arguments, kind, _help_of(function))
-    chosen = [closest(label, table, kind.removesuffix("s")) for label in o.names] or list(table.values())
-    if not o.json:
-        from tqdm import tqdm
-
-        chosen = tqdm(chosen, desc=kind, unit="check", leave=False, dynamic_ncols=True, disable=None)
-    rows = [ledger_row(item, o.size) for item in chosen]
-    _print_rows(rows, o.json, columns)
-    if show:
-        show(o, rows)
-    return 0 if all(_sound(row) for row in rows) else 1
-
-
-def _list(arguments, function, rows, columns, headings=None) -> int:
-    o = parse([JSON], arguments, _name_of(function), _help_of(function))
-    _print_rows(rows, o.json, columns, headings)
-    return 0
-
-
-def _row(label: str, source: str, kind: str, verdict: str | None, **more: Any) -> dict[str, Any]:
-    """Return a row with the keys that every listing shares."""
-    return {"label": label, "source": source, "kind": kind, "verdict": verdict, "measured": None, "expected": None,
-            "control": None, **more}  # fmt: skip
-
-
-def _sound(row: Mapping[str, Any]) -> bool:
-    return row["control"]["fails"] and row["verdict"] != "violated"
-
-
-def _name_of(function: Callable) -> str:
-    return function.__name__.removesuffix("_command")
-
-
-def _help_of(thing: Any) -> str:
-    """Return the first paragraph of a docstring in one line."""
-    return (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ")
-
-
 def _overview() -> str:
     lines = [f"orthotheory {__version__}: theorems that run, claims that are judged", ""]
     lines += ["usage: orthotheory COMMAND [options]", ""]
-    lines += [f"  {name:<11}{_help_of(function)}" for name, function in COMMANDS.items()]
+    lines += [f"  {name:<11}{help_of(function)}" for name, function in COMMANDS.items()]
     return "\n".join([*lines, "", "orthotheory COMMAND --help explains a command."])
 
 
@@ -420,31 +314,3 @@ def _print_outcome(outcome: Mapping[str, Any]) -> None:
     smoothness = outcome["smoothness"]
     print(f"  smoothness in {smoothness['norm']}: {smoothness['value']:.4g} ({smoothness['kind']})")
     print("\n".join(["  wrote", *(f"    {f}" for f in outcome["files"])]))
-
-
-def _print_json(content: Any) -> None:
-    from .storage import plain
-
-    print(json.dumps(plain(content), indent=2))
-
-
-def _print_rows(rows: list[dict[str, Any]], as_json: bool, columns: Sequence[str], headings=None) -> None:
-    if as_json:
-        _print_json(rows)
-        return
-    cells = [[_cell(row, column) for column in columns] for row in rows]
-    titles = [(headings or {}).get(c, c) for c in columns]
-    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
-    for line in [titles, ["-" * w for w in widths], *cells]:
-        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _cell(row: Mapping[str, Any], column: str) -> str:
-    value = row.get("bound", row.get("expected")) if column == "bound" else row.get(column)
-    if column == "control" and isinstance(value, dict):
-        return "fails, as it must" if value["fails"] else "DOES NOT FAIL"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return "" if value is None else str(value)

@@ -2,110 +2,148 @@
 
 from __future__ import annotations
 
-import json
+import functools
 from pathlib import Path
 from typing import Any
 
+from .ledger_commands import over_cores, watched
+from .listing import help_of, print_json, print_rows
 from .names import closest
-from .options import JSON, Option, names_option, parse
-from .storage import plain, read_json, writable_folder, write_json
+from .options import JOBS, JSON, Option, names_option, parse
+from .storage import machine, plain, read_json, writable_folder, write_json
+
+SHARE = 0.9  # of the objects, whose planted mistakes must all be caught
+MARKS = {"caught": "caught", "missed": "MISSED", "not known false": "-"}
 
 
 def falsify_command(arguments: list[str]) -> int:
     """Search for counterexamples to theorems, conjectures and claims; the worst case is stored and can be replayed.
 
     Exit code 0: what is held true survives, and what is known to be false falls; with --planted, nine of ten objects
-    have all their planted mistakes caught.
+    have all their planted mistakes caught; with --replay, every counterexample is one again.
     """
-    from .theory.falsify import BUDGET, SECONDS, replay
+    from .theory.falsify import BUDGET, SECONDS
 
     options = [
-        names_option("labels of theorems, conjectures or claims; all theorems and conjectures without"),
+        names_option("labels; without, all theorems and conjectures, and with --planted the claims too"),
         Option("budget", int, BUDGET, "cases that are checked, for each label or mistake"),
-        Option("seconds", float, SECONDS, "time after which a search ends within its budget"),
+        Option("seconds", float, SECONDS, "processor time after which a search ends within its budget"),
         Option("seed", int, 0, "of the search"),
         Option("planted", bool, False, "plant mistakes (control, sign, constant, order) and count those caught"),
-        Option("replay", Path | None, None, "check the stored case of a witness again"),
-        Option("out", Path, Path("results") / "falsify", "folder for witnesses"),
+        Option("replay", Path | None, None, "check the cases of a stored witness or of a stored table again"),
+        Option("out", Path, Path("results") / "falsify", "folder for witnesses, and for falsify.json with --planted"),
+        JOBS,
         JSON,
     ]
-    o = parse(options, arguments, "falsify", (falsify_command.__doc__ or "").split("\n\n")[0])
+    o = parse(options, arguments, "falsify", help_of(falsify_command))
+    for label in o.names:
+        closest(label, _everything(), "theorem, conjecture or claim")
     if o.replay:
-        witness = read_json(o.replay)
-        witness = witness.get("witness", witness)
-        verdict = replay(witness, _statement(witness["label"]))
-        _print([verdict.row()], o.json, ("label", "kind", "holds", "worst", "bound", "witness"))
-        return 0
+        return _replay(o)
     return (_planted if o.planted else _search)(o)
 
 
-def _statement(label: str) -> Any:
+def _everything() -> dict[str, Any]:
+    from . import claims
+    from .theory.falsify import statements
+
+    return {**claims.TABLE, **statements()}
+
+
+def statement_behind(label: str) -> Any:
     """Return the theorem behind a label of any kind."""
-    from . import claims, theory
+    from . import claims
     from .claims.contract import as_theorem
+    from .theory.falsify import statements
+
+    found = closest(label, _everything(), "theorem, conjecture or claim")
+    return as_theorem(claims.TABLE[label]) if label not in statements() else found
+
+
+def _refuted(label: str) -> bool:
     from .theory.conjectures import CONJECTURES
 
-    statements = {**theory.TABLE, **{name: c.theorem for name, c in CONJECTURES.items()}}
-    closest(label, {**claims.TABLE, **statements}, "theorem, conjecture or claim")
-    return statements[label] if label in statements else as_theorem(claims.TABLE[label])
-
-
-def _labels(o: Any) -> list[str]:
-    from . import theory
-    from .theory.conjectures import CONJECTURES
-
-    return list(o.names) or [*theory.TABLE, *(() if o.planted else CONJECTURES)]
-
-
-def _watched(labels: list[str], o: Any) -> Any:
-    from tqdm import tqdm
-
-    return labels if o.json else tqdm(labels, desc="falsify", leave=False, dynamic_ncols=True, disable=None)
+    return label in CONJECTURES and CONJECTURES[label].status == "refuted"
 
 
 def _search(o: Any) -> int:
-    from .theory.conjectures import CONJECTURES
+    from .theory.falsify import statements
+
+    folder, labels = writable_folder(o.out), list(o.names) or list(statements())
+    one = functools.partial(_search_one, budget=o.budget, seed=o.seed, seconds=o.seconds)
+    rows = list(watched(over_cores(one, labels, o.jobs), len(labels), "falsify", o.json))
+    for row in rows:
+        path = folder / f"{row['label']}.json"
+        write_json(path, row)
+        row["replay"] = f"orthotheory falsify --replay {path}"
+    print_rows(rows, o.json, ("label", "kind", "falsified", "worst", "bound", "evaluations", "family"))
+    for row in rows if o.names and not o.json else ():
+        print(f"\nworst case of {row['label']}: {row['witness']['description']}\n  {row['replay']}")
+    return 0 if all(row["falsified"] == _refuted(row["label"]) for row in rows) else 1
+
+
+def _search_one(label: str, **options: Any) -> dict[str, Any]:
     from .theory.falsify import falsify
 
-    folder, rows, as_known = writable_folder(o.out), [], True
-    for label in _watched(_labels(o), o):
-        row = falsify(_statement(label), o.budget, o.seed, seconds=o.seconds).row()
-        path = folder / f"{label}.json"
-        write_json(path, row)
-        rows.append({**row, "replay": f"orthotheory falsify {label} --replay {path}"})
-        as_known &= row["falsified"] == (label in CONJECTURES and CONJECTURES[label].status == "refuted")
-    _print(rows, o.json, ("label", "kind", "falsified", "worst", "bound", "evaluations", "family"))
-    if not o.json:
-        for row in rows if o.names else ():
-            print(f"\nworst case of {row['label']}: {row['witness']['description']}\n  {row['replay']}")
-    return 0 if as_known else 1
+    return falsify(statement_behind(label), **options).row()
 
 
 def _planted(o: Any) -> int:
-    from .theory.falsify import plant
+    folder, labels = writable_folder(o.out), list(o.names) or list(_everything())
+    one = functools.partial(_plant_one, budget=o.budget, seed=o.seed, seconds=o.seconds)
+    rows = plain(list(watched(over_cores(one, labels, o.jobs), len(labels), "falsify", o.json)))
+    settings = {"budget": o.budget, "seconds": o.seconds, "seed": o.seed, "machine": machine()}
+    write_json(folder / "falsify.json", {**settings, "rows": rows})
+    return _show_planted(rows, o.json)
 
-    rows = [plant(_statement(label), o.budget, o.seed, seconds=o.seconds).row() for label in _watched(_labels(o), o)]
-    write_json(writable_folder(o.out) / "planted.json", rows)
+
+def _plant_one(label: str, **options: Any) -> dict[str, Any]:
+    from . import claims
+    from .theory.planted import plant
+
+    mistakes = ("own control",) if label in claims.TABLE else None  # a verdict is a word: no sign, no constant
+    row = plant(statement_behind(label), mistakes=mistakes, **options).row()
+    return {**row, "kind": "claim"} if label in claims.TABLE else row
+
+
+def _show_planted(rows: list[dict[str, Any]], as_json: bool) -> int:
     caught = sum(row["caught"] for row in rows)
-    if o.json:
-        _print(rows, True, ())
-    else:
-        short = {"caught": "caught", "missed": "MISSED", "not known false": "-"}
-        names = list(dict.fromkeys(name for row in rows for name in row["mutants"]))
-        table = [{**row, **{name: short.get(row["mutants"].get(name), "") for name in names}} for row in rows]
-        _print(table, False, ("label", "kind", "caught", "tightness", *names))
-        print(
-            f"\nAll known mistakes caught of {caught} of {len(rows)} objects. A mistake counts where the fixed cases,"
-        )
-        print("which the search does not see, refute it; -: they do not, so that it is not known to be false.")
-    return 0 if caught >= 0.9 * len(rows) else 1
-
-
-def _print(rows: list[dict[str, Any]], as_json: bool, columns: tuple[str, ...]) -> None:
     if as_json:
-        print(json.dumps(plain(rows), indent=2))
-        return
-    cells = [[f"{row[c]:.6g}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    for line in [columns, *cells]:
-        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+        print_json(rows)
+        return 0 if caught >= SHARE * len(rows) else 1
+    names = list(dict.fromkeys(name for row in rows for name in row["mutants"]))
+    marks = [{n: MARKS[m["outcome"]] for n, m in row["mutants"].items()} for row in rows]
+    table = [{**dict.fromkeys(names), **row, **found} for row, found in zip(rows, marks, strict=True)]
+    print_rows(table, False, ("label", "kind", "caught", "tightness", "worst", *names))
+    print(f"\nAll known mistakes caught of {caught} of {len(rows)} objects. A mistake counts where the fixed cases,")
+    print("which the search does not see, refute it; -: they do not, so that it is not known to be false.")
+    return 0 if caught >= SHARE * len(rows) else 1
+
+
+def _replay(o: Any) -> int:
+    from .theory.falsify import replay
+
+    stored = read_json(o.replay)
+    if "rows" not in stored:
+        witness = stored.get("witness", stored)
+        verdict = replay(witness, statement_behind(witness["label"]))
+        print_rows([verdict.row()], o.json, ("label", "kind", "holds", "worst", "bound", "witness"))
+        return 0
+    labels = [row["label"] for row in stored["rows"]]
+    chosen = [row for row in stored["rows"] if row["label"] in (o.names or labels)]
+    again = list(watched(over_cores(_replay_row, chosen, o.jobs), len(chosen), "replay", o.json))
+    rows = [row for found in again for row in found]
+    print_rows(rows, o.json, ("label", "mistake", "falsified", "worst", "stored", "witness"))
+    return 0 if all(row["falsified"] for row in rows) else 1
+
+
+def _replay_row(row: dict[str, Any]) -> list[dict[str, Any]]:
+    from .theory.planted import replay_planted
+
+    return [
+        {
+            "label": row["label"], "mistake": name, "falsified": not verdict.holds, "worst": verdict.worst,
+            "stored": float(row["mutants"][name]["worst"]), "witness": verdict.witness,
+        }
+        for name, verdict in replay_planted(statement_behind(row["label"]), row).items()
+    ]  # fmt: skip

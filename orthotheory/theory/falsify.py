@@ -1,4 +1,4 @@
-"""Falsification: a search for counterexamples to any statement of the table, and mistakes planted to test the search.
+"""Falsification: a search for counterexamples to any statement of the table.
 
 A case of a theorem is a function of random numbers: its `sample`, or its `cases` drawn again from other seeds. The
 search moves in the space of those random numbers, where every point is a case of the same family: a step of angle t
@@ -20,12 +20,10 @@ from unittest import mock
 
 import numpy as np
 
-from .contract import AssumptionFails, Theorem, Verdict, check, combine
+from .contract import AssumptionFails, Theorem, Verdict, check
 
 Lineage = tuple[tuple[int, float], ...]  # seeds and angles; the angle of the first seed is not used
 BUDGET, SECONDS = 200, 5.0
-PLANTED_CHANGE = 0.01  # of a constant in an identity
-PLANTED_SHARE = 0.9  # of the largest ratio that the fixed cases attain, as the constant of a bound
 
 
 class Blend(np.random.Generator):
@@ -141,7 +139,7 @@ class _Searcher:
 
     @property
     def done(self) -> bool:
-        over = self.evaluations >= self.budget or time.perf_counter() > self.deadline
+        over = self.evaluations >= self.budget or time.process_time() > self.deadline
         return over or (self.best is not None and not self.best.holds)
 
 
@@ -168,7 +166,7 @@ def falsify(theorem: Theorem | str, budget: int = BUDGET, seed: int = 0, *, seco
     seed : int
         Of the search; the fixed cases of the theorem are never among those drawn.
     seconds : float
-        The search ends then, even within its budget.
+        Of processor time; the search ends then, even within its budget.
 
     Returns
     -------
@@ -184,7 +182,7 @@ def falsify(theorem: Theorem | str, budget: int = BUDGET, seed: int = 0, *, seco
     if budget < 1:
         raise ValueError(f"A search needs a budget of at least one case; got {budget}.")
     start = time.perf_counter()
-    s = _Searcher(theorem, budget, start + seconds)
+    s = _Searcher(theorem, budget, time.process_time() + seconds)
     salts = itertools.count(1 + 1_000_000 * seed)
     while not s.done and s.evaluations <= budget // 2:
         s.evaluate(((next(salts), 0.0),))
@@ -210,14 +208,19 @@ def falsify(theorem: Theorem | str, budget: int = BUDGET, seed: int = 0, *, seco
     )  # fmt: skip
 
 
-def statement(label: str) -> Theorem:
-    """Return what a label asks to be refuted: a theorem of the table, or a conjecture's theorem."""
-    from ..names import closest
+def statements() -> dict[str, Theorem]:
+    """Return what a label asks to be refuted: the theorems of the table, and those of the conjectures."""
     from . import TABLE
     from .conjectures import CONJECTURES
 
-    table = {**TABLE, **{c.label: c.theorem for c in CONJECTURES.values()}}
-    return closest(label, table, "theorem or conjecture")
+    return {**TABLE, **{label: c.theorem for label, c in CONJECTURES.items()}}
+
+
+def statement(label: str) -> Theorem:
+    """Return the statement behind a label."""
+    from ..names import closest
+
+    return closest(label, statements(), "theorem or conjecture")
 
 
 def replay(witness: dict[str, Any], theorem: Theorem | None = None) -> Verdict:
@@ -227,75 +230,3 @@ def replay(witness: dict[str, Any], theorem: Theorem | None = None) -> Verdict:
     with reseeded(lineage):
         text, case = next(itertools.islice(_draw(theorem, lineage), witness["case"], None))
         return check(theorem, case, text)
-
-
-def mutations(theorem: Theorem, tightness: float) -> dict[str, Theorem]:
-    """Return a theorem's planted mistakes: its own control, the sign, the constant and, of a bound, the order."""
-
-    def scaled(factor: float) -> Theorem:
-        return dataclasses.replace(theorem, rhs=lambda case: factor * np.asarray(theorem.rhs(case), dtype=float))
-
-    planted = {"own control": theorem.control(), "sign of the right side": scaled(-1.0)}
-    if theorem.kind in ("identity", "asymptotic"):
-        change = max(PLANTED_CHANGE, 2 * theorem.tolerance)
-        return {**planted, "constant larger": scaled(1 + change), "constant smaller": scaled(1 - change)}
-    reversed_order = dataclasses.replace(theorem, lhs=theorem.rhs, rhs=theorem.lhs, kind="upper")
-    planted["order of the sides"] = reversed_order
-    if tightness > 0:
-        planted["constant below what is attained"] = scaled(PLANTED_SHARE * tightness)
-    return planted
-
-
-@dataclass(frozen=True)
-class Planted:
-    """What the search made of a theorem's planted mistakes.
-
-    `mutants` says of each: "caught", "missed", or "not known false" where the theorem's fixed cases, which the search
-    does not see, do not refute it either; only those that they refute count.
-    """
-
-    label: str
-    kind: str
-    tightness: float
-    family: str
-    mutants: dict[str, str]
-    theorem_survives: bool
-    seconds: float
-
-    @property
-    def caught(self) -> bool:
-        """Whether every mistake that is known to be false was caught, and there was one."""
-        counted = [m for m in self.mutants.values() if m != "not known false"]
-        return bool(counted) and all(m == "caught" for m in counted)
-
-    def row(self) -> dict[str, Any]:
-        """Return the outcome as a plain row."""
-        return {**dataclasses.asdict(self), "caught": self.caught}
-
-
-def plant(theorem: Theorem, budget: int = BUDGET, seed: int = 0, *, seconds: float = SECONDS) -> Planted:
-    """Search a theorem, and each of its planted mistakes, for a counterexample, within one budget each."""
-    start = time.perf_counter()
-    cases = list(theorem.cases("smoke"))
-    verdict = combine([check(theorem, case, text) for text, case in cases])
-    outcome, search = {}, falsify(theorem, budget, seed, seconds=seconds)
-    for name, mutant in mutations(theorem, verdict.tightness).items():
-        fixed = cases if mutant.cases is theorem.cases else list(mutant.cases("smoke"))
-        if all(_holds(mutant, case) for _, case in fixed):
-            outcome[name] = "not known false"
-        else:
-            if mutant.cases is not theorem.cases:  # the mistake is in the cases: draw from those
-                mutant = dataclasses.replace(mutant, sample=None)
-            found = falsify(mutant, budget, seed, seconds=seconds).falsified
-            outcome[name] = "caught" if found else "missed"
-    return Planted(
-        theorem.label, theorem.kind, verdict.tightness, search.family, outcome, not search.falsified,
-        time.perf_counter() - start,
-    )  # fmt: skip
-
-
-def _holds(theorem: Theorem, case: Any) -> bool:
-    try:
-        return check(theorem, case).holds
-    except AssumptionFails:
-        return True

@@ -1,4 +1,4 @@
-"""Q1: the smoothness constant of a Kronecker quadratic in the spectral norm, from below by its direction and by ascent."""
+"""Q1: the spectral smoothness of a Kronecker quadratic: its closed form, the direction that attains it, an ascent."""
 
 from __future__ import annotations
 

@@ -91,7 +91,8 @@ def test_only_arrays_imports_cupy():
 ROOMS = [
     "version", "names", "arrays", "counting", "kernels", "storage", "polar", "norms", "convex", "problems", "surgery",
     "methods", "loop", "trajectories", "fused", "sweep", "comparison", "theory", "claims", "plotting", "typeset",
-    "latex", "reproduce", "doctor", "options", "sweep_commands", "falsify_command", "cli", "__main__",
+    "latex", "reproduce", "doctor", "options", "sweep_commands", "listing", "ledger_commands",
+    "falsify_command", "cli", "__main__",
 ]  # fmt: skip
 
 
