@@ -128,16 +128,19 @@ def newton_softmax(
     one_hot = np.eye(classes)[labels]
     w = np.zeros((m, classes))
 
-    def value_and_probabilities(w):
+    def evaluate(w):
+        """Return the value, the rounding error of its sums, and the probabilities."""
         logits = x @ w
         peak = logits.max(axis=1, keepdims=True)
         exponentials = np.exp(logits - peak)
         total = exponentials.sum(axis=1, keepdims=True)
         loss = float(np.mean(np.log(total) + peak) - np.sum(logits * one_hot) / count)
-        return loss + 0.5 * regularization * float(np.sum(w * w)), exponentials / total
+        value = loss + 0.5 * regularization * float(np.sum(w * w))
+        rounding = 16 * np.finfo(float).eps * (abs(value) + float(np.mean(np.abs(peak))))
+        return value, rounding, exponentials / total
 
     for _ in range(limit):
-        value, p = value_and_probabilities(w)
+        value, rounding, p = evaluate(w)
         grad = x.T @ (p - one_hot) / count + regularization * w
         if np.linalg.norm(grad) <= tolerance:
             return w, value
@@ -148,7 +151,7 @@ def newton_softmax(
                 hessian[:, c, :, d] += (x * weight[:, None]).T @ x
         step = np.linalg.solve(hessian.reshape(m * classes, -1), grad.ravel()).reshape(m, classes)
         decrease, t = float(np.sum(step * grad)), 1.0
-        while value_and_probabilities(w - t * step)[0] > value - 0.25 * t * decrease + 1e-15 * abs(value) and t > 1e-10:
+        while evaluate(w - t * step)[0] > value - 0.25 * t * decrease + rounding and t > 1e-10:
             t /= 2
         w = w - t * step
     raise RuntimeError(f"Newton's method left a gradient of {np.linalg.norm(grad):.1e} after {limit} steps.")

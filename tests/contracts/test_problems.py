@@ -433,6 +433,12 @@ def test_digits_has_a_gradient_below_1e_12_at_its_optimum(digits):
     np.testing.assert_allclose(digits.value(digits.optimum), digits.optimal_value, rtol=1e-13)
 
 
+@pytest.mark.parametrize(("samples", "regularization"), [(1, 1e-6), (60, 1e-3), (61, 1e-3)])
+def test_the_optimum_of_few_digits_is_found_where_the_value_has_no_digits_left_to_fall(samples, regularization):
+    problem = problems.make("digits", samples=samples, regularization=regularization)
+    assert np.linalg.norm(problem.grad(problem.optimum)) <= 2e-12  # the solver's 1e-12, evaluated in another order
+
+
 def test_digits_optimal_value_is_confirmed_by_another_solver_from_another_start(digits):
     start = 0.1 * np.random.default_rng(11).standard_normal((64, 10))
     result = scipy.optimize.minimize(
