@@ -91,8 +91,8 @@ def run_chunk(
     start : str, optional
         A name of `starts.STARTS`; without it every run begins at the problem's start.
     engine : "reference" or "compiled"
-        Compiled trajectories give the same numbers to rounding, not to the last bit, hence only where they are asked
-        for; a method or problem that they do not serve is refused with the reason.
+        Compiled trajectories (on a GPU: replayed CUDA graphs) give the same numbers to rounding, not to the last bit,
+        hence only where they are asked for; a method or problem that they do not serve is refused with the reason.
 
     Notes
     -----
@@ -112,11 +112,12 @@ def _loop_of(engine: str, problem, method) -> Callable[..., loop.Trace]:
     closest(engine, dict.fromkeys(("reference", "compiled")), "engine")
     if engine == "reference":
         return loop.run
-    from .. import trajectories
+    from .. import captured, trajectories
 
-    if reason := trajectories.why_not(problem, method):
+    where = trajectories if isinstance(_first_block(problem.start), np.ndarray) else captured  # on a GPU: CUDA graphs
+    if reason := where.why_not(problem, method):
         raise NotServed(f"The compiled engine does not serve this: {reason}. Use engine='reference'.")
-    return trajectories.run
+    return where.run
 
 
 class NotServed(Exception):
