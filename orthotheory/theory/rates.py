@@ -134,13 +134,16 @@ class MomentumRate(NamedTuple):
         return self.fit.verdict(self.schedule.exponent)
 
 
-def momentum_rates(size: Size = "smoke", seed: int = 0) -> dict[str, MomentumRate]:
-    """Run Muon with three momenta on 6 x 6 quadratics with Gaussian noise: exponents -1/4, -1/3 and -1/2 (T4).
+def momentum_rates(size: Size = "smoke", seed: int = 0, problem_seed: int = 0) -> dict[str, MomentumRate]:
+    """Run Muon with three momenta on a 6 x 6 quadratic with Gaussian noise: exponents -1/4, -1/3 and -1/2 (T4).
 
-    K = 250, 500, ..., 8000 with 24 seeds at paper size, up to 4000 with 16 at smoke size; the first K is dropped and
-    the leading correction of the bound fitted along. `RADIUS` ends the descent from the start well within the shortest
-    run. Slopes without the correction, or with other radii and noises, differ by 0.01 to 0.03 at these K. The last
-    entries are wrong schedules, whose verdict must be "slower". Far extrapolation is safe for quadratics only.
+    The rule: K = 250, 500, ..., 8000 with 24 seeds at paper size, up to 4000 with 16 at smoke size; the first K is
+    dropped; the leading correction of the bound is fitted along; the interval is a 95 % block bootstrap over the
+    seeds, and a schedule is consistent where it contains the exponent. Every choice of this rule, `RADIUS` and `SIGMA`
+    were made by looking at runs with `seed` 0 and `problem_seed` 0 (slopes under other choices differ by 0.01 to 0.03
+    at these K); those runs illustrate, and `benchmarks/confirmations.py` tests the rule on seeds and problems that
+    had no part in it. The last entries are wrong schedules, whose verdict must be "slower". Far extrapolation is safe
+    for quadratics only.
 
     Source: ours, theorems `trust-region-momentum` and `extrapolation-bound`; extrapolation as in [arnold2019reducing].
     """
@@ -148,15 +151,15 @@ def momentum_rates(size: Size = "smoke", seed: int = 0) -> dict[str, MomentumRat
     budgets = 250 * 2 ** np.arange(octaves)
     outcome = {}
     for name, schedule in {**SCHEDULES, **WRONG}.items():
-        means = np.stack([_mean_gradients(schedule, int(k), seeds, seed) for k in budgets], axis=1)
+        means = np.stack([_mean_gradients(schedule, int(k), seeds, seed, problem_seed) for k in budgets], axis=1)
         fit = fit_exponent(budgets, means, correction=schedule.correction, drop=DROPPED)
         outcome[name] = MomentumRate(schedule, budgets, means, fit)
     return outcome
 
 
-def _mean_gradients(schedule: Schedule, budget: int, seeds: int, seed: int) -> np.ndarray:
+def _mean_gradients(schedule: Schedule, budget: int, seeds: int, seed: int, problem_seed: int) -> np.ndarray:
     """Return the mean of |grad f(X_k)|_* over k < budget, (seeds,)."""
-    problem = quadratic(rows=6, columns=6, left_condition=10.0, alignment="generic")
+    problem = quadratic(rows=6, columns=6, left_condition=10.0, alignment="generic", seed=problem_seed)
     rng, lr = np.random.default_rng([seed, budget]), RADIUS * budget**schedule.lr_power
     x = before = np.broadcast_to(problem.start, (seeds, 6, 6))
     m, total = np.zeros_like(x), np.zeros(seeds)
