@@ -24,6 +24,7 @@ from .methods_subspaces import THEOREMS as SUBSPACE_THEOREMS
 from .minimax import THEOREMS as MINIMAX_THEOREMS
 from .momentum_theory import THEOREMS as MOMENTUM_THEOREMS
 from .multiplier import cycle_multiplier
+from .norm_duality import THEOREMS as NORM_THEOREMS
 from .order import THEOREMS as ORDER_THEOREMS
 from .orthogonality import THEOREMS as ORTHOGONALITY_THEOREMS
 from .parametrizations import cayley_neumann_orthogonality
@@ -80,6 +81,7 @@ TABLE: dict[str, Theorem] = {
         *COUNTED_THEOREMS,
         *ISOTROPIC_THEOREMS,
         *RELAXED_THEOREMS,
+        *NORM_THEOREMS,
     )
 }
 
