@@ -8,7 +8,8 @@ The protocol, the same for every method and problem:
 3. Equal budget: the rate with the smallest median of the final loss, the mean over the last fifth of the run of
    f - f* in units of its first value. Equal stationary loss: the rate that is soonest at or below the level of the
    problem and stays there to the end of the run.
-4. Both rates run again on fresh seeds, which alone are reported: starts and noise that no choice has seen.
+4. Both rates run again on fresh seeds, which alone are reported: starts and noise that no choice has seen. Start and
+   noise belong to the seed: every method and rate begins at the same weights and meets the same draws.
 5. A method whose state holds more than `MOST_STATE` numbers a weight on a problem is not run there: a row with its
    reason.
 6. A run that meets a non-finite number, ends above its start or raises is a row with its reason and loses to others.
@@ -166,7 +167,7 @@ def _setup(name: str, **hyper: Any) -> dict[str, Any]:
 
 
 def tuning(protocol: Protocol | None = None) -> Sweep:
-    """Return the first grid of the protocol, all methods on all problems, as a sweep: `figures/sweeps/zoo.toml`."""
+    """Return the first grid of the protocol, with what rule 5 leaves out, as a sweep: `figures/sweeps/zoo.toml`."""
     protocol = protocol or PAPER
     lr = {"from": rate(protocol.lowest * protocol.per_decade, protocol.per_decade),
           "to": rate(protocol.highest * protocol.per_decade, protocol.per_decade),
@@ -174,7 +175,11 @@ def tuning(protocol: Protocol | None = None) -> Sweep:
     tasks = {
         t.label: {**t.problem, "start": t.error, "steps": t.steps, "every": t.every, "target": t.level} for t in TASKS
     }
-    return Sweep(tasks, {m: {**_setup(m), "lr": lr} for m in participants()[0]}, seeds=protocol.tuning_seeds)
+    runs = {}
+    for m in participants()[0]:
+        large = [t.label for t in TASKS if _state_on(m, t) > MOST_STATE]
+        runs[m] = {**_setup(m), "lr": lr, **({"not_on": large} if large else {})}
+    return Sweep(tasks, runs, seeds=protocol.tuning_seeds)
 
 
 def participants(names: Iterable[str] | None = None) -> tuple[list[str], dict[str, str]]:
@@ -364,14 +369,18 @@ def _measure(name: str, hyper: Mapping[str, Any], task: Task, rates: np.ndarray,
     """Run all rates and seeds as one chunk of a sweep."""
     if not len(rates):
         return []
-    method = participant(name, 1e-3, **hyper)
-    if (size := _state_size(method, build_problem(task.problem).start)) > MOST_STATE:
+    if (size := _state_on(name, task, **hyper)) > MOST_STATE:
         reason = f"not run: a state of {size:.0f} numbers a weight"
         return [_Measured.lost(len(seeds), reason)] * len(rates)
     chunk = run_chunk(task.problem, _setup(name, **hyper), list(map(float, rates)), seeds, task.steps, task.every,
                       [LOSS], task.error)  # fmt: skip
     final, steps, reasons = judge(chunk, task.level)
     return [_Measured(final[i], steps[i], tuple(reasons[i])) for i in range(len(rates))]
+
+
+def _state_on(name: str, task: Task, **hyper: Any) -> float:
+    """Return the numbers that a method keeps for each weight of a problem."""
+    return _state_size(participant(name, 1e-3, **hyper), build_problem(task.problem).start)
 
 
 def _state_size(method: Method, w: Any) -> float:

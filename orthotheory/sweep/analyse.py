@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..loop import Trace
 from .config import Group, Sweep
 
 RUN = ["problem", "method", "lr", "seed"]
@@ -54,6 +55,33 @@ class Results:
         data["reason"] = data["reason"].fillna("").astype(str).max("k") if len(frame) else data["reason"]
         data.attrs["hash"] = self.sweep.digest
         return data
+
+    def trace(self, problem: str, method: str, *, lr: float | None = None, seed: int | None = None):
+        """Return one run as a `loop.Trace`, as theorems and their checks take it; `lr` and `seed` where there are several.
+
+        Raises ValueError where the labels, rate and seed name no run, or several.
+        """
+        from .execute import build_method, build_problem
+
+        rows = self.table[(self.table["problem"] == problem) & (self.table["method"] == method)]
+        if lr is not None:
+            rows = rows[rows["lr"] == lr]
+        if seed is not None:
+            rows = rows[rows["seed"] == seed]
+        if len(found := rows[["lr", "seed"]].drop_duplicates()) != 1:
+            raise ValueError(
+                f"{method} on {problem} with lr={lr} and seed={seed} names {len(found)} runs; name one "
+                f"of the problems {', '.join(self.sweep.problems)}, a method, and where there are several lr and seed."
+            )
+        group = next(g for g in self.sweep.groups() if (g.problem, g.method) == (problem, method))
+        built, rate = build_problem(group.problem_config), float(found["lr"].iloc[0])
+        reason = str(rows["reason"].iloc[0])
+        lost = int(reason.rsplit(" ", 1)[1]) if reason.startswith("non-finite at step ") else -1
+        kept = rows[rows["k"] < lost] if lost >= 0 else rows
+        optimizer = build_method(group.method_config, None if np.isnan(rate) else rate, built)
+        records = {name: kept[name].to_numpy() for name in self.sweep.record}
+        return Trace(built, optimizer, kept["k"].to_numpy(), records, reason or "steps", np.array(lost), 0.0,
+                     {"sweep": self.sweep.digest})  # fmt: skip
 
     def final(self, column: str | None = None):
         """Return one row a run: its last value of a column (infinite where lost) and its reason."""
@@ -157,16 +185,6 @@ def median_interval(values: np.ndarray, *, level: float = 0.95, draws: int = 100
     medians = np.sort(np.median(np.sort(values)[rng.integers(len(values), size=(draws, len(values)))], axis=1))
     tail = (1 - level) / 2 * (draws - 1)
     return float(medians[int(np.floor(tail))]), float(medians[int(np.ceil(draws - 1 - tail))])
-
-
-def student_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
-    """Return the Student interval of a mean; needs two values or more."""
-    from scipy.special import stdtrit
-
-    if len(values) < 2:
-        raise ValueError(f"An interval over seeds needs at least two of them; got {len(values)}.")
-    half = stdtrit(len(values) - 1, (1 + level) / 2) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
 def assemble(sweep: Sweep, found: Mapping[str, list[Any]], device: str, engine: str):

@@ -23,7 +23,7 @@ from .starts import STARTS
 RANGE = ("from", "to", "per_decade")
 LOSS = "loss"  # value minus the optimal value where that is known, the value elsewhere
 OWN_PROBLEM_KEYS = ("name", "start", "steps", "every", "target")
-OWN_METHOD_KEYS = ("name", "surgery")
+OWN_METHOD_KEYS = ("name", "surgery", "on", "not_on")
 
 
 class Group(NamedTuple):
@@ -39,7 +39,7 @@ class Group(NamedTuple):
     steps: int
     every: int
     record: tuple[str, ...]
-    start: str | None
+    start: str | list | None
 
     def key(self, device: str, engine: str) -> str:
         """Return what its numbers depend on, as a hash; neither labels nor learning rates nor seeds are part of it."""
@@ -55,11 +55,12 @@ class Sweep:
     ----------
     problems : mapping
         From a label to the options of `problems.make`, with the label as `name` unless given. Also `start`
-        (a first error, one draw a seed: see `sweep.starts`), `target` (a loss in units of the first, for the time to
+        (a first error, one draw a seed: see `sweep.starts`; or the numbers of the first weights), `target` (a loss in units of the first, for the time to
         it), `steps` and `every` where they differ from those of the sweep.
     methods : mapping
         From a label to the hyper-parameters of `methods.make`, with the label as `name` unless given, and `surgery`, an
-        aggregator in front. A list is a grid of that hyper-parameter; `lr` may be {from, to, per_decade}.
+        aggregator in front. A list is a grid of that hyper-parameter; `lr` may be {from, to, per_decade}. `on` lists the
+        only problems that the method runs on, `not_on` those that it does not: all without.
     steps, every : int
         Steps of each run, and how many lie between records.
     seeds : int or sequence of int
@@ -143,7 +144,11 @@ class Sweep:
         return cls.from_mapping(change(content, changes))
 
     def _expand(self) -> Iterator[Group]:
-        variants = [v for label, options in self.methods.items() for v in _variants(str(label), options)]
+        variants = [
+            (_problems_of(str(label), options, self.problems), v)
+            for label, options in self.methods.items()
+            for v in _variants(str(label), options)
+        ]
         for label, options in self.problems.items():
             config = {"name": label, **options}
             name = str(config["name"])
@@ -153,14 +158,17 @@ class Sweep:
             _check_noise(config.get("noise"), label)
             own = {key: config.pop(key) for key in OWN_PROBLEM_KEYS[1:] if key in config}
             start = own.get("start")
-            if start is not None:
+            if isinstance(start, str):
                 closest(start, STARTS, "start")
+            elif start is not None:
+                start = _matrix(start, label)
             steps, every = own.get("steps", self.steps), own.get("every", self.every)
             _check_count(steps, f"steps of {label}", 0)
             _check_count(every, f"every of {label}", 1)
-            for method, hyper, varied, lrs in variants:
-                yield Group(str(label), method, plain(config), hyper, varied, lrs, _seeds(self.seeds), steps, every,
-                            self.record, start)  # type: ignore[arg-type]  # fmt: skip
+            for wanted, (method, hyper, varied, lrs) in variants:
+                if label in wanted:
+                    yield Group(str(label), method, plain(config), hyper, varied, lrs, _seeds(self.seeds), steps, every,
+                                self.record, start)  # type: ignore[arg-type]  # fmt: skip
 
 
 def decades(low: float, high: float, per_decade: int) -> tuple[float, ...]:
@@ -223,6 +231,8 @@ def _variants(label: str, options: Mapping[str, Any]) -> Iterator[tuple[str, dic
         from .. import surgery
 
         closest(config["surgery"], surgery.TABLE, "aggregator")
+    for key in ("on", "not_on"):
+        config.pop(key, None)
     lrs = _rates(config.pop("lr", None), label)
     if None in lrs and "lr" in fields and "lr" not in entry.preset and _required(entry.method, "lr"):
         raise ValueError(f"The method {label} needs lr: a number, a list, or {{from, to, per_decade}}.")
@@ -234,6 +244,30 @@ def _variants(label: str, options: Mapping[str, Any]) -> Iterator[tuple[str, dic
         varied = dict(zip(grids, point, strict=True))
         suffix = " ".join(f"{key}={value}" for key, value in varied.items())
         yield (f"{label} {suffix}" if varied else label), plain({**config, **varied}), plain(varied), lrs
+
+
+def _problems_of(label: str, options: Mapping[str, Any], problems: Mapping[str, Any]) -> set[str]:
+    """Return the problems that a method runs on."""
+    for key in ("on", "not_on"):
+        if not isinstance(options.get(key, ()), list | tuple):
+            raise ValueError(f"{key} of {label} is a list of problems, such as ['digits']; got {options[key]!r}.")
+        for name in options.get(key, ()):
+            closest(name, problems, "problem of this sweep")
+    wanted = set(options.get("on", problems)) - set(options.get("not_on", ()))
+    if not wanted:
+        raise ValueError(f"The method {label} is left with no problem to run on; see its on and not_on.")
+    return wanted
+
+
+def _matrix(value: Any, label: str) -> list[list[float]]:
+    """Return first weights as nested lists of numbers."""
+    rows = plain(value)
+    good = isinstance(rows, list) and rows and all(isinstance(r, list) and len(r) == len(rows[0]) > 0 for r in rows)
+    if not good or not all(isinstance(x, int | float) and math.isfinite(x) for row in rows for x in row):
+        raise ValueError(
+            f"start of {label} is one of {', '.join(STARTS)}, or a matrix of finite numbers; got {value!r}."
+        )
+    return [[float(x) for x in row] for row in rows]
 
 
 def _required(method: type, name: str) -> bool:

@@ -75,7 +75,7 @@ def run_chunk(
     steps: int,
     every: int,
     record: Sequence[str],
-    start: str | None = None,
+    start: str | list | None = None,
     *,
     engine: str = "reference",
     device: str = "cpu",
@@ -88,8 +88,8 @@ def run_chunk(
         `{"name": ..., **options}`; the method without lr, with `surgery` where it has one.
     lrs : sequence of float
         None for a method at its own rate.
-    start : str, optional
-        A name of `starts.STARTS`; without it every run begins at the problem's start.
+    start : str or matrix, optional
+        A name of `starts.STARTS`, or numbers (m, n); without it every run begins at the problem's start.
     engine : "reference" or "compiled"
         Compiled trajectories (on a GPU: replayed CUDA graphs) give the same numbers to rounding, not to the last bit,
         hence only where they are asked for; a method or problem that they do not serve is refused with the reason.
@@ -169,10 +169,12 @@ def _nothing(steps, every, record, reason):
 
 
 def build_method(method: Mapping[str, Any], rates, problem):
-    """Return the method of a configuration, with its rates (R) as an array (R, 1) over the batch."""
+    """Return the method of a configuration, with its rates (R) as an array (R, 1) over the batch, or one rate."""
     hyper = dict(method)
     name, aggregator = hyper.pop("name"), hyper.pop("surgery", None)
-    if rates is not None:
+    if isinstance(rates, float):
+        hyper["lr"] = rates
+    elif rates is not None:
         hyper["lr"] = backend_of(_first_block(problem.start)).asarray(np.asarray(rates)[:, None])
     built = methods.make(name, **hyper)
     return methods.Surgery(aggregator, built) if aggregator else built

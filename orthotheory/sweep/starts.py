@@ -14,8 +14,16 @@ from ..arrays import backend_of, dtype_name, generator, to_host
 STARTS = dict.fromkeys(("generic", "commuting", "low-rank", "flat", "start"))
 
 
-def starts(problem, error: str, seeds: Sequence[int]) -> Any:
-    """Draw first weights, one a seed: shape (seeds, m, n), or a tuple of such."""
+def starts(problem, error: str | list, seeds: Sequence[int]) -> Any:
+    """Draw first weights, one a seed: shape (seeds, m, n), or a tuple of such; a given matrix is that of every seed."""
+    if not isinstance(error, str):
+        given = np.array(error)
+        if isinstance(problem.start, tuple) or given.shape != problem.start.shape:
+            expected = (
+                "a tuple of matrices" if isinstance(problem.start, tuple) else f"shape {tuple(problem.start.shape)}"
+            )
+            raise ValueError(f"The start is of shape {given.shape}, and that of the problem {expected}.")
+        return _like(problem.start, np.broadcast_to(given, (len(seeds), *given.shape)))
     if error == "start":
         blocks = problem.start if isinstance(problem.start, tuple) else (problem.start,)
         rngs = [generator(seed) for seed in seeds]

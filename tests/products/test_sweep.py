@@ -161,6 +161,11 @@ def test_python_and_toml_and_flags_give_one_sweep(tmp_path):
         ({"seeds": [1, 1]}, "different"),
         ({"steps": 2.5}, "whole number"),
         ({"methods": {}}, "at least one"),
+        ({"methods": {"muon": {"lr": 0.1, "not_onn": ["noisy"]}}}, "did you mean 'not_on'"),
+        ({"methods": {"muon": {"lr": 0.1, "on": ["nosy"]}}}, "did you mean 'noisy'"),
+        ({"methods": {"muon": {"lr": 0.1, "on": "noisy"}}}, "is a list of problems"),
+        ({"methods": {"muon": {"lr": 0.1, "not_on": ["noisy"]}}}, "no problem to run on"),
+        ({"problems": {"quadratic": {"start": [[1.0], [2.0, 3.0]]}}}, "a matrix of finite numbers"),
     ],
 )
 def test_a_wrong_grid_is_refused_with_what_is_right(change, message):
@@ -174,6 +179,59 @@ def test_a_list_is_a_grid_and_each_point_a_method(tmp_path):
     assert list(dict.fromkeys(table["method"])) == ["muon momentum=0.0", "muon momentum=0.9"]
     assert set(table["momentum"]) == {0.0, 0.9}
     assert grid.runs == 8
+
+
+def test_a_method_runs_on_the_problems_that_on_and_not_on_leave_it(tmp_path):
+    file = tmp_path / "grid.toml"
+    file.write_text(
+        'steps = 3\n[problems.a]\nname = "quadratic"\n[problems.b]\nname = "quadratic"\nseed = 1\n[methods.gd]\nlr = 1.0\n'
+        '[methods.muon]\nlr = 0.1\nnot_on = ["b"]\n[methods.sign]\nlr = 0.1\non = ["b"]\n'
+    )
+    grid = Sweep.read(file)
+    pairs = [(g.problem, g.method) for g in grid.groups()]
+    assert pairs == [("a", "gd"), ("a", "muon"), ("b", "gd"), ("b", "sign")]
+    assert [g[:2] for g in Sweep.read(file, ['methods.muon.not_on=["a"]']).groups()][-2:] == [
+        ("b", "muon"),
+        ("b", "sign"),
+    ]
+    quadratic = {"a": {"name": "quadratic"}, "b": {"name": "quadratic", "seed": 1}}
+    runs = {"gd": {"lr": 1.0}, "muon": {"lr": 0.1, "not_on": ["b"]}, "sign": {"lr": 0.1, "on": ["b"]}}
+    assert Sweep(quadratic, runs, steps=3).digest == grid.digest == Sweep.from_mapping(grid.config()).digest
+    assert "not_on" not in grid.groups()[1].method_config  # what is computed does not depend on where else
+
+
+def test_first_weights_may_be_numbers():
+    first = np.arange(12.0).reshape(4, 3)
+    grid = Sweep({"quadratic": {"rows": 4, "columns": 3, "start": first}}, {"gd": {"lr": 0.1}}, steps=2, seeds=2)
+    problem = problems.make("quadratic", rows=4, columns=3)
+    trace = loop.run(problem, methods.make("gd", lr=0.1), 2, start=first)
+    for _, run in run_sweep(grid).table.groupby("seed"):
+        np.testing.assert_allclose(run["loss"], trace["gap"], rtol=1e-12)
+    wrong = Sweep({"quadratic": {"rows": 3, "columns": 4, "start": first}}, {"gd": {"lr": 0.1}}, steps=2)
+    assert "shape (4, 3)" in run_sweep(wrong).diverged()["reason"].item()
+
+
+def test_a_run_of_a_sweep_is_a_trace_that_a_theorem_takes():
+    from orthotheory import theory
+
+    problem = {"rows": 4, "columns": 3, "alignment": "generic"}
+    record = ("value", "gap", "gradient_norm", "step_norm")
+    rates = {"trust-region": {"norm": "spectral", "lr": [0.05, 0.1]}, "gd": {"lr": 1e6}}
+    results = run_sweep(Sweep({"quadratic": problem}, rates, steps=200, record=record))
+    trace = results.trace("quadratic", "trust-region", lr=0.1)
+    direct = loop.run(
+        problems.make("quadratic", **problem), methods.make("trust-region", norm="spectral", lr=0.1), 200, record=record
+    )
+    for name in record:
+        np.testing.assert_allclose(trace[name], direct[name], rtol=1e-9)
+    assert theory.check(theory.get("trust-region-nonconvex"), trace).holds
+    lost = results.trace("quadratic", "gd")
+    assert lost.stopped_by == f"non-finite at step {lost.non_finite_at}"
+    assert len(lost.k) == lost.non_finite_at  # the records before it
+    with pytest.raises(ValueError, match="names 2 runs"):
+        results.trace("quadratic", "trust-region")
+    with pytest.raises(ValueError, match="names 0 runs"):
+        results.trace("quadratic", "muon")
 
 
 def test_ranges_share_their_points():
