@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..names import closest
+from .chebyshev import THEOREMS as CHEBYSHEV_THEOREMS
 from .constrained import THEOREMS as CONSTRAINED_THEOREMS
 from .contract import Assumption, AssumptionFails, Theorem, Verdict, check, ledger_row, verify, verify_control
 from .cycle import spectral_cycle_commuting
@@ -82,6 +83,7 @@ TABLE: dict[str, Theorem] = {
         *ISOTROPIC_THEOREMS,
         *RELAXED_THEOREMS,
         *NORM_THEOREMS,
+        *CHEBYSHEV_THEOREMS,
     )
 }
 
