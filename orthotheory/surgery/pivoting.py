@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from .. import kernels
 from ..arrays import Array, array_namespace, device_of
 
 PATIENCE = 3  # sweeps without fewer violations before single exchanges
@@ -163,6 +164,9 @@ class Pivoted(NamedTuple):
 
 def pivot(system: System, lanes: int, m: int) -> Pivoted:
     """Run block principal pivoting for up to 4 m + 12 sweeps; finished problems leave the batch."""
+    if isinstance(system, Normal) and (gpu := kernels.gpu(system.q)) and m <= gpu.most_rows:
+        found = gpu.cone_pivot(system.c, system.q)
+        return Pivoted(found.v, found.least, found.solved)
     support = system.start()
     xp, device = array_namespace(support), device_of(support)
     eps = float(xp.finfo(xp.float64).eps)

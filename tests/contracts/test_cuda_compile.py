@@ -2,9 +2,11 @@
 
 import pytest
 
-from orthotheory.kernels.cuda import nvrtc, sources
+from orthotheory.kernels.cuda import calls, nvrtc, sources
 
 pytestmark = pytest.mark.skipif(nvrtc.library() is None, reason="NVRTC is not installed (nvidia-cuda-nvrtc-cu12)")
+REGISTERS = 65536  # of a streaming multiprocessor
+THREADS = {"small_polar": calls.MOST_THREADS, "cone_pivot": calls.PIVOT_THREADS}
 NEEDS_HEADERS = ("WITH_HALF", "")
 
 
@@ -13,9 +15,11 @@ def test_a_kernel_compiles_for_every_architecture(what):
     if NEEDS_HEADERS in what.macros and not nvrtc.header_folders():
         pytest.skip("cuda_fp16.h is not installed (nvidia-cuda-runtime-cu12)")
     for architecture in sources.ARCHITECTURES:
-        code = nvrtc.compile_source(sources.source(what.kernel), architecture, what.options, name=str(what))
-        assert code.startswith(b"\x7fELF")
-        assert what.kernel.encode() in code
+        made = nvrtc.compile_source(sources.source(what.kernel), architecture, what.options, name=str(what))
+        assert made.code.startswith(b"\x7fELF")
+        assert what.kernel.encode() in made.code
+        assert made.spilled == 0
+        assert 0 < made.registers * THREADS[what.kernel] <= REGISTERS
 
 
 def test_a_broken_kernel_is_reported_with_its_log():

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...arrays import Array, dtype_name
 from .processors import Processor
-from .sources import ACCUMULATORS, C_TYPES, variant
+from .sources import ACCUMULATORS, C_TYPES, MOST_ROWS, variant
 
 MOST_THREADS = 256
+PIVOT_THREADS = 128
+
+
+class Pivots(NamedTuple):
+    """Solutions v of shape (m, lanes) with their certificate, each of shape (lanes)."""
+
+    v: Array
+    least: Array
+    residual: Array
+    solved: Array
 
 
 class Kernels:
     """Every kernel of the package on one processor; arrays are of its library, contiguous, and on one device."""
+
+    most_rows = MOST_ROWS
 
     def __init__(self, processor: Processor):
         self.processor = processor
@@ -87,6 +99,49 @@ class Kernels:
         )  # fmt: skip
         return out
 
+    def cone_pivot(self, c: Array, q: Array) -> Pivots:
+        """Solve v >= 0, y = q + C v >= 0, v * y = 0 for many small C by block principal pivoting, a thread each.
+
+        Parameters
+        ----------
+        c : array (m, m, lanes), m <= 8
+            Gramians of unit rows; float32 or float64.
+        q : array (m, lanes)
+            In the dtype of c.
+
+        Returns
+        -------
+        Pivots
+            v >= 0 of shape (m, lanes); the smallest relative pivot, the residual max_i |min(v_i, y_i)| and whether all
+            signs were right, (lanes). What is not solved is left to another method.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For more than 8 rows, shapes that do not match, or another dtype.
+
+        Notes
+        -----
+        The reference is `surgery.pivoting.pivot` on `Normal`, with the same sweeps. Cost: cone_pivot.cu.
+        """
+        m, lanes = int(q.shape[0]), int(q.shape[-1])
+        dtype = dtype_name(q)
+        if not 1 <= m <= MOST_ROWS or c.shape != (m, m, lanes) or q.ndim != 2:
+            raise ValueError(
+                f"cone_pivot needs c (m, m, lanes) and q (m, lanes) with m <= {MOST_ROWS}; got {c.shape}, {q.shape}."
+            )
+        if dtype not in ("float32", "float64") or dtype_name(c) != dtype:
+            raise TypeError(f"cone_pivot needs float32 or float64, the same twice; got {dtype_name(c)} and {dtype}.")
+        xp = self.processor.xp
+        v, least, residual = (xp.empty(shape, q.dtype) for shape in (q.shape, lanes, lanes))
+        solved = xp.empty(lanes, np.int32)
+        if lanes:
+            self.processor.launch(
+                variant("cone_pivot", dtype, M=m), -(-lanes // PIVOT_THREADS), PIVOT_THREADS, 0,
+                xp.ascontiguousarray(c), xp.ascontiguousarray(q), v, least, residual, solved, np.int64(lanes),
+            )  # fmt: skip
+        return Pivots(v, least, residual, solved != 0)
+
     def takes_schedule(self, g: Array, steps: Sequence[Any], normalization: Any) -> bool:
         """Say whether `small_polar` is this normalization followed by these steps, each a tuple of coefficients."""
         return (
@@ -138,4 +193,4 @@ def panel_width(m: int, n: int, itemsize: int, limit: int) -> int:
     return max(0, room // tile * tile)
 
 
-__all__ = ["Kernels", "panel_width", "polar_memory", "polar_threads", "tile_of"]
+__all__ = ["Kernels", "Pivots", "panel_width", "polar_memory", "polar_threads", "tile_of"]

@@ -10,8 +10,10 @@ import ctypes
 import ctypes.util
 import functools
 import importlib.util
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 
 class CompilationError(RuntimeError):
@@ -45,8 +47,17 @@ def header_folders() -> tuple[str, ...]:
     return tuple(str(p.parent) for p in _files("include/mma.h"))[:1]
 
 
-def compile_source(text: str, architecture: str, options: Sequence[str] = (), *, name: str = "kernel.cu") -> bytes:
-    """Compile a source for one architecture, e.g. "sm_90"; return the machine code (cubin).
+class Compiled(NamedTuple):
+    """Machine code (a cubin), what a thread of it uses, and the log."""
+
+    code: bytes
+    registers: int
+    spilled: int  # bytes
+    log: str
+
+
+def compile_source(text: str, architecture: str, options: Sequence[str] = (), *, name: str = "kernel.cu") -> Compiled:
+    """Compile a source with one kernel for one architecture, e.g. "sm_90".
 
     Raises
     ------
@@ -59,13 +70,25 @@ def compile_source(text: str, architecture: str, options: Sequence[str] = (), *,
     if lib is None:
         raise RuntimeError("NVRTC is not installed; install nvidia-cuda-nvrtc-cu12, or orthotheory[test].")
     program = ctypes.c_void_p()
-    flags = [f"--gpu-architecture={architecture}", "-std=c++17", *options, *(f"-I{f}" for f in header_folders())]
+    flags = [
+        f"--gpu-architecture={architecture}",
+        "-std=c++17",
+        "--ptxas-options=-v",
+        *options,
+        *(f"-I{f}" for f in header_folders()),
+    ]
     _check(lib, lib.nvrtcCreateProgram(ctypes.byref(program), text.encode(), name.encode(), 0, None, None))
     try:
         packed = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))
-        if lib.nvrtcCompileProgram(program, len(flags), packed):
-            raise CompilationError(_read(lib, "ProgramLog", program).rstrip(b"\0").decode(errors="replace"))
-        return _read(lib, "CUBIN", program)
+        failed = lib.nvrtcCompileProgram(program, len(flags), packed)
+        log = _read(lib, "ProgramLog", program).rstrip(b"\0").decode(errors="replace")
+        if failed:
+            raise CompilationError(log)
+        registers, spilled = (
+            int(found.group(1)) if (found := re.search(pattern, log)) else 0
+            for pattern in (r"Used (\d+) registers", r"(\d+) bytes spill stores")
+        )
+        return Compiled(_read(lib, "CUBIN", program), registers, spilled, log)
     finally:
         lib.nvrtcDestroyProgram(ctypes.byref(program))
 

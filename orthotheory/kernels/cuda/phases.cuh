@@ -20,6 +20,7 @@
 #define PRIVATE(type, name, count) type name[count]
 #define MINE(name) name
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
 #define block_index ((long long)blockIdx.x)
 #define block_threads ((int)blockDim.x)
 
@@ -43,6 +44,7 @@ using std::abs, std::cosh, std::fmax, std::isfinite, std::ilogb, std::ldexp, std
 #define PRIVATE(type, name, count) static thread_local type name[1024][count]
 #define MINE(name) name[thread]
 #define UNROLL
+#define ROLLED
 
 static thread_local long long block_index;
 static thread_local int block_threads, backwards;

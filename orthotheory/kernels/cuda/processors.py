@@ -49,7 +49,7 @@ class Device:
         return _constants(values, dtype, self.xp.cuda.Device().id)
 
     def launch(self, what, blocks, threads, shared, *arguments):
-        kernel = _compiled(what)
+        kernel = device_kernel(what)
         place = (what, self.xp.cuda.Device().id)
         if shared > max(48 * 1024, self._reserved.get(place, 0)):  # more must be asked for
             kernel.max_dynamic_shared_size_bytes = shared
@@ -58,7 +58,8 @@ class Device:
 
 
 @functools.cache
-def _compiled(what: Variant) -> Any:
+def device_kernel(what: Variant) -> Any:
+    """Return a variant for the GPUs, compiled at its first launch."""
     return cupy_module().RawKernel(source(what.kernel), what.kernel, ("-std=c++17", *what.options))
 
 

@@ -13,6 +13,7 @@ OLDEST = (7, 0)  # compute capability: more than 48 KiB of shared memory in a bl
 C_TYPES = {"float32": "float", "float64": "double", "float16": "float16", "bfloat16": "bfloat16"}
 ACCUMULATORS = {"float32": "float", "float64": "double", "float16": "float", "bfloat16": "float"}
 TILES = (2, 4, 8)
+MOST_ROWS = 8  # of a cone: its triangle stays in registers
 
 
 class Variant(NamedTuple):
@@ -39,7 +40,9 @@ def variant(kernel: str, dtype: str, **macros: int) -> Variant:
 
 def variants() -> list[Variant]:
     """Return every variant that the package launches."""
-    return [variant("small_polar", dtype, TILE=tile) for dtype, tile in product(C_TYPES, TILES)]
+    polar = [variant("small_polar", dtype, TILE=tile) for dtype, tile in product(C_TYPES, TILES)]
+    cone = [variant("cone_pivot", dtype, M=m) for dtype, m in product(("float32", "float64"), range(1, MOST_ROWS + 1))]
+    return [*polar, *cone]
 
 
 @functools.cache
