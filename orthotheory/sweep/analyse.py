@@ -57,7 +57,7 @@ class Results:
         return data
 
     def trace(self, problem: str, method: str, *, lr: float | None = None, seed: int | None = None):
-        """Return one run as a `loop.Trace`, as theorems and their checks take it; `lr` and `seed` where there are several.
+        """Return one run as a `loop.Trace`, as theorems take it; name `lr` and `seed` where there are several.
 
         Raises ValueError where the labels, rate and seed name no run, or several.
         """

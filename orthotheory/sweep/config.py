@@ -54,13 +54,13 @@ class Sweep:
     Parameters
     ----------
     problems : mapping
-        From a label to the options of `problems.make`, with the label as `name` unless given. Also `start`
-        (a first error, one draw a seed: see `sweep.starts`; or the numbers of the first weights), `target` (a loss in units of the first, for the time to
-        it), `steps` and `every` where they differ from those of the sweep.
+        From a label to the options of `problems.make`, with the label as `name` unless given. Also `start` (a first
+        error, one draw a seed: see `sweep.starts`; or a matrix, the first weights), `target` (a loss in units of the
+        first, for the time to it), `steps` and `every` where they differ from those of the sweep.
     methods : mapping
         From a label to the hyper-parameters of `methods.make`, with the label as `name` unless given, and `surgery`, an
-        aggregator in front. A list is a grid of that hyper-parameter; `lr` may be {from, to, per_decade}. `on` lists the
-        only problems that the method runs on, `not_on` those that it does not: all without.
+        aggregator in front. A list is a grid of that hyper-parameter; `lr` may be {from, to, per_decade}. `on` lists
+        the only problems that the method runs on, `not_on` those that it leaves out.
     steps, every : int
         Steps of each run, and how many lie between records.
     seeds : int or sequence of int
@@ -264,9 +264,7 @@ def _matrix(value: Any, label: str) -> list[list[float]]:
     rows = plain(value)
     good = isinstance(rows, list) and rows and all(isinstance(r, list) and len(r) == len(rows[0]) > 0 for r in rows)
     if not good or not all(isinstance(x, int | float) and math.isfinite(x) for row in rows for x in row):
-        raise ValueError(
-            f"start of {label} is one of {', '.join(STARTS)}, or a matrix of finite numbers; got {value!r}."
-        )
+        raise ValueError(f"start of {label} is {', '.join(STARTS)} or a matrix of finite numbers; got {value!r}.")
     return [[float(x) for x in row] for row in rows]
 
 
