@@ -19,10 +19,10 @@ def starts(problem, error: str | list, seeds: Sequence[int]) -> Any:
     if not isinstance(error, str):
         given = np.array(error)
         if isinstance(problem.start, tuple) or given.shape != problem.start.shape:
-            expected = (
-                "a tuple of matrices" if isinstance(problem.start, tuple) else f"shape {tuple(problem.start.shape)}"
+            own = problem.start if isinstance(problem.start, tuple) else (problem.start,)
+            raise ValueError(
+                f"The start is one matrix {given.shape}; the problem needs {[tuple(b.shape) for b in own]}."
             )
-            raise ValueError(f"The start is of shape {given.shape}, and that of the problem {expected}.")
         return _like(problem.start, np.broadcast_to(given, (len(seeds), *given.shape)))
     if error == "start":
         blocks = problem.start if isinstance(problem.start, tuple) else (problem.start,)

@@ -184,8 +184,8 @@ def test_a_list_is_a_grid_and_each_point_a_method(tmp_path):
 def test_a_method_runs_on_the_problems_that_on_and_not_on_leave_it(tmp_path):
     file = tmp_path / "grid.toml"
     file.write_text(
-        'steps = 3\n[problems.a]\nname = "quadratic"\n[problems.b]\nname = "quadratic"\nseed = 1\n[methods.gd]\nlr = 1.0\n'
-        '[methods.muon]\nlr = 0.1\nnot_on = ["b"]\n[methods.sign]\nlr = 0.1\non = ["b"]\n'
+        'steps = 3\n[problems.a]\nname = "quadratic"\n[problems.b]\nname = "quadratic"\nseed = 1\n'
+        '[methods.gd]\nlr = 1.0\n[methods.muon]\nlr = 0.1\nnot_on = ["b"]\n[methods.sign]\nlr = 0.1\non = ["b"]\n'
     )
     grid = Sweep.read(file)
     pairs = [(g.problem, g.method) for g in grid.groups()]
@@ -208,7 +208,7 @@ def test_first_weights_may_be_numbers():
     for _, run in run_sweep(grid).table.groupby("seed"):
         np.testing.assert_allclose(run["loss"], trace["gap"], rtol=1e-12)
     wrong = Sweep({"quadratic": {"rows": 3, "columns": 4, "start": first}}, {"gd": {"lr": 0.1}}, steps=2)
-    assert "shape (4, 3)" in run_sweep(wrong).diverged()["reason"].item()
+    assert "one matrix (4, 3); the problem needs [(3, 4)]" in run_sweep(wrong).diverged()["reason"].item()
 
 
 def test_a_run_of_a_sweep_is_a_trace_that_a_theorem_takes():
