@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orthotheory.theory import check, get
 from orthotheory.theory import chebyshev as ch
+from orthotheory.theory import check, get
 from orthotheory.theory.contract import AssumptionFails
 from orthotheory.theory.quadratic_rates import heavy_ball_errors, polyak
 
