@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import loop
-from .arrays import Array, array_namespace, backend_of, check_number, to_host
+from .arrays import Array, array_namespace, backend_of, check_number, cupy_module, to_host
 from .methods import Method, lift
 from .names import closest
 from .problems import Problem
@@ -78,8 +78,7 @@ class Graph(Repeated):
     """The same as one CUDA graph. Its temporaries live in a memory pool of its own, which nothing else may use."""
 
     def __init__(self, advance: Callable[[Carry], Carry], buffers: Carry):
-        import cupy
-
+        cupy = cupy_module()
         super().__init__(advance, buffers)
         before = [b.copy() for b in buffers]
         self._pass()
@@ -112,8 +111,7 @@ class Graph(Repeated):
 
     def launch(self, times: int) -> None:
         """Advance the buffers so many passes, and wait for the last."""
-        import cupy
-
+        cupy = cupy_module()
         cupy.cuda.get_current_stream().synchronize()
         for _ in range(times):
             self._graph.launch(self._stream)

@@ -268,12 +268,14 @@ def plan_command(arguments: list[str]) -> int:
 
 def doctor_command(arguments: list[str]) -> int:
     """Say what works on this machine and what would make more of it work."""
-    from .doctor import examine
+    from . import doctor, gpu_report
 
-    o = parse([JSON], arguments, "doctor", help_of(doctor_command))
-    rows = examine()
+    gpu = Option("gpu", bool, False, "the GPU instead: what it is, its kernels, its share of the peak")
+    o = parse([JSON, gpu], arguments, "doctor", help_of(doctor_command))
+    rows = gpu_report.examine() if o.gpu else doctor.examine()
     print_rows(rows, o.json, ("label", "verdict", "measured", "expected"))
-    return 1 if any(row["verdict"] == "broken" for row in rows) else 0
+    failing = ("broken", "absent") if o.gpu else ("broken",)  # who asks for the GPU needs one
+    return 1 if any(row["verdict"] in failing for row in rows) else 0
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {

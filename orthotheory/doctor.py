@@ -13,26 +13,27 @@ from .latex import engine_found
 
 def examine() -> list[dict[str, Any]]:
     """Return one row per part; a verdict is "works", "absent" (optional) or "broken"."""
-    rows = [_row("Python", "works" if (3, 11) <= sys.version_info[:2] <= (3, 12) else "broken",
+    rows = [part("Python", "works" if (3, 11) <= sys.version_info[:2] <= (3, 12) else "broken",
                  ".".join(map(str, sys.version_info[:3])), "3.11 or 3.12")]  # fmt: skip
     for name, wanted, optional in _requirements():
         try:
             found = version(name)
         except PackageNotFoundError:
             hint = f"pip install 'orthotheory[{optional}]'" if optional else "pip install orthotheory"
-            rows.append(_row(name, "absent" if optional else "broken", "not installed", f"{wanted}; {hint}"))
+            rows.append(part(name, "absent" if optional else "broken", "not installed", f"{wanted}; {hint}"))
             continue
         good = _satisfies(found, wanted)
-        rows.append(_row(name, "works" if good else "broken", found, wanted))
+        rows.append(part(name, "works" if good else "broken", found, wanted))
     rows.append(_gpu())
     tex = engine_found()
-    rows.append(_row("TeX", "works" if tex else "absent", "latexmk and pdflatex" if tex else "not found",
+    rows.append(part("TeX", "works" if tex else "absent", "latexmk and pdflatex" if tex else "not found",
                      "for the paper; Debian: latexmk texlive-latex-extra"))  # fmt: skip
     rows.append(_arithmetic())
     return rows
 
 
-def _row(label: str, verdict: str, measured: str, expected: str) -> dict[str, Any]:
+def part(label: str, verdict: str, measured: str, expected: str) -> dict[str, Any]:
+    """Return a row of the report."""
     return {"label": label, "source": "this machine", "kind": "part", "verdict": verdict, "measured": measured,
             "expected": expected, "control": None}  # fmt: skip
 
@@ -63,8 +64,8 @@ def _gpu() -> dict[str, Any]:
     from .arrays import cuda_is_available
 
     if cuda_is_available():
-        return _row("GPU", "works", "CuPy sees a CUDA device", "--device cuda")
-    return _row("GPU", "absent", "CuPy is not installed or sees no device", "optional; orthotheory[cuda12] or [cuda13]")
+        return part("GPU", "works", "CuPy sees a CUDA device", "--device cuda")
+    return part("GPU", "absent", "CuPy is not installed or sees no device", "optional; orthotheory[cuda12] or [cuda13]")
 
 
 def _arithmetic() -> dict[str, Any]:
@@ -74,4 +75,4 @@ def _arithmetic() -> dict[str, Any]:
     angle = 0.3
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     error = float(np.abs(polar_factor(rotation @ np.diag([3.0, 1e-3])) - rotation).max())
-    return _row("arithmetic", "works" if error < 1e-12 else "broken", f"polar factor error {error:.1e}", "below 1e-12")
+    return part("arithmetic", "works" if error < 1e-12 else "broken", f"polar factor error {error:.1e}", "below 1e-12")

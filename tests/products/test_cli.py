@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orthotheory import claims, methods, norms, problems, theory
+from orthotheory.arrays import cuda_is_available
 from orthotheory.cli import COMMANDS, command
 from orthotheory.storage import read_table
 
@@ -279,6 +280,14 @@ def test_the_doctor_finds_this_environment_whole(cli):
     assert code == 0
     assert rows["numpy"]["verdict"] == "works"
     assert rows["arithmetic"]["verdict"] == "works"
+
+
+def test_the_doctor_of_the_gpu_says_what_is_there_and_fails_where_there_is_none(cli, monkeypatch):
+    monkeypatch.setattr("orthotheory.gpu_report.compiled_without_gpu", lambda: [])
+    code, out, _ = cli("doctor", "--gpu", "--json")
+    rows = {row["label"]: row for row in json.loads(out)}
+    assert rows["GPU"]["verdict"] == ("works" if cuda_is_available() else "absent")
+    assert (code == 0) == all(row["verdict"] == "works" for row in rows.values())
 
 
 def test_the_version_is_printed(cli):
