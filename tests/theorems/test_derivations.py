@@ -10,7 +10,6 @@ import pytest
 from orthotheory import norms, problems
 from orthotheory.polar import NEWTON_SCHULZ_CUBIC, NEWTON_SCHULZ_QUINTIC, polar_factor
 from orthotheory.theory import derivations, derivations_noise, floors, quadratic_rates
-from orthotheory.theory.momentum_theory import extrapolated_run
 
 CLOSE = {"rtol": 1e-12, "atol": 0}  # a dozen operations in float64
 G = np.array([0.7, 1.9, 0.4])
@@ -94,18 +93,15 @@ def test_the_noise_in_an_average_is_the_variance_of_its_chains():
 
 def test_extrapolated_momentum_errs_by_averaged_noise_and_plain_momentum_by_the_derived_drift_too():
     derived = derivations_noise.extrapolation()
-    h, a, lr = np.array([[2.0, 0.5], [0.5, 1.0]]), 0.3, 0.1
-    noise = 0.2 * np.random.default_rng(1).standard_normal((3, 1, 2, 1))
+    h, a = np.array([[2.0, 0.5], [0.5, 1.0]]), 0.3
+    x, before, error, xi = np.random.default_rng(1).standard_normal((4, 2))
     names = ("a", "h00", "h01", "h11", "x0", "x1", "y0", "y1", "e0", "e1", "xi0", "xi1")
-    for extrapolate in (True, False):
-        run = extrapolated_run(lambda x: h @ x, np.array([[1.0], [-2.0]]), lr, np.full(3, a), noise, extrapolate,
-                               gap=1.0, smoothness=1.0, curvature_change=0.0, sigma=0.2)  # fmt: skip
-        x = np.linalg.solve(h, run.gradients[:, 0, :, 0].T).T
-        values = (a, h[0, 0], h[0, 1], h[1, 1], *x[2], *x[1], *run.errors[1, 0, :, 0], *noise[2, 0, :, 0])
-        claimed = np.array(derived.numeric("extrapolated", names)(*values))
-        drift = np.array(derived.numeric("drift", names)(*values))
-        assert np.allclose(run.errors[2, 0, :, 0], claimed + (0 if extrapolate else drift), atol=1e-14)
-        assert np.abs(drift).max() > 0.01
+    values = (a, h[0, 0], h[0, 1], h[1, 1], *x, *before, *error, *xi)
+    claimed, drift = (np.array(derived.numeric(name, names)(*values)) for name in ("extrapolated", "drift"))
+    for point, lag in ((x + (1 - a) / a * (x - before), 0), (x, drift)):
+        momentum = (1 - a) * (h @ before + error) + a * (h @ point + xi)
+        assert np.allclose(momentum - h @ x, claimed + lag, rtol=0, atol=1e-14)
+    assert np.abs(drift).max() > 0.1
 
 
 def test_the_floor_of_sign_descent_is_that_of_its_exact_stationary_law():
