@@ -11,6 +11,7 @@ from .descent import exact_accounting, trust_region_nonconvex
 from .edge import THEOREMS as EDGE_THEOREMS
 from .floors import THEOREMS as FLOOR_THEOREMS
 from .guarantees import THEOREMS as GUARANTEE_THEOREMS
+from .inexact import THEOREMS as INEXACT_THEOREMS
 from .isotropic import THEOREMS as ISOTROPIC_THEOREMS
 from .lion_k import THEOREMS as LION_K_THEOREMS
 from .lion_k_flow import LionKFlow, lion_k_dissipation, lion_k_lyapunov, lion_k_phase
@@ -75,6 +76,7 @@ TABLE: dict[str, Theorem] = {
         *ORDER_THEOREMS,
         *EDGE_THEOREMS,
         *MOMENTUM_THEOREMS,
+        *INEXACT_THEOREMS,
         *FLOOR_THEOREMS,
         *QUADRATIC_RATE_THEOREMS,
         *ADAPTER_THEOREMS,

@@ -1,0 +1,57 @@
+"""Assumptions are checks on the problem: one that violates them is refused, with the reason."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from orthotheory.theory import check, get
+from orthotheory.theory import inexact as ie
+from orthotheory.theory import momentum_theory as mt
+from orthotheory.theory.contract import AssumptionFails
+
+EXACT = dict(ie._exact_cases("smoke"))
+BOUND = dict(mt._bound_cases("smoke"))
+
+
+def refuses(label: str, case, reason: str):
+    with pytest.raises(AssumptionFails, match=reason):
+        check(get(label), case)
+
+
+@pytest.mark.parametrize("change", [{"lo": 0.71}, {"hi": 1.19}, {"lo": 1.3}])
+def test_an_oracle_that_is_worse_than_stated_is_refused(change):
+    refuses("inexact-oracle", EXACT["[0.7, 1.2], turned"]._replace(**change), "every answer")
+
+
+def test_an_average_of_gradients_is_refused_by_the_exact_theorem():
+    refuses("inexact-oracle", EXACT["[1.0, 1.0], random"]._replace(share=0.5), "no average")
+
+
+def test_five_seeds_are_refused_by_the_stochastic_theorem():
+    run = ie.inexact_run(ie.isotropic(), ie.turned(0.9, 1.1), (0.9, 1.1), 0.1, 5, 0.5, 0.1, 5)
+    refuses("inexact-momentum", run, "20 independent")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"smoothness": 0.1}, "L and T"),
+        ({"curvature_change": 1e-4}, "L and T"),
+        ({"sigma": 0.8}, "mean zero"),
+        ({"share": np.linspace(0.3, 0.2, 150)}, "a is constant"),
+    ],
+)
+def test_constants_that_do_not_hold_along_the_run_are_refused_by_the_extrapolation_bound(change, reason):
+    case = BOUND["log cosh, a = 0.3, seed 0"]
+    assert check(get("extrapolation-bound"), case).holds
+    refuses("extrapolation-bound", case._replace(**change), reason)
+
+
+def test_noise_with_a_mean_is_refused_by_the_extrapolation_bound():
+    case = BOUND["log cosh, a = 0.3, seed 0"]
+    refuses("extrapolation-bound", case._replace(noise=case.noise + 0.1, sigma=2.0), "mean zero")
+
+
+def test_a_hessian_that_changes_is_refused_by_the_cancellation():
+    refuses("extrapolation-cancels", BOUND["log cosh, a = 0.3, seed 0"], "Hessian is constant")
