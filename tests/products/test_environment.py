@@ -91,8 +91,8 @@ def test_only_arrays_imports_cupy():
 ROOMS = [
     "version", "names", "arrays", "counting", "kernels", "storage", "polar", "norms", "convex", "problems", "surgery",
     "methods", "loop", "trajectories", "captured", "fused", "sweep", "comparison", "theory", "regimes", "claims",
-    "plotting", "typeset", "latex", "reproduce", "doctor", "gpu_report", "options", "sweep_commands", "listing", "ledger_commands",
-    "falsify_command", "cli", "__main__",
+    "plotting", "typeset", "latex", "reproduce", "doctor", "gpu_report", "options", "sweep_commands", "listing",
+    "ledger_commands", "falsify_command", "cli", "__main__",
 ]  # fmt: skip
 
 
