@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from orthotheory import loop, norms
-from orthotheory.methods import TrustRegion
+from orthotheory import norms, problems
 from orthotheory.plotting import COLORS, Figure
 from orthotheory.plotting.convergence import draw_bounded
-from orthotheory.problems import best_radius, quadratic, ramp
+from orthotheory.problems import best_radius
+from orthotheory.sweep import Sweep, run_sweep
 from orthotheory.theory import fit_exponent
 from orthotheory.theory.descent import RECORD, envelope, prefix_mean_gradient
 
@@ -16,10 +16,12 @@ RADIUS_COLORS = (COLORS["vermilion"], COLORS["blue"], COLORS["green"])
 
 def data(size):
     steps = 300 if size == "smoke" else 3000
-    problem = quadratic(rows=8, columns=6, left_condition=30.0, right_condition=5.0, basis="standard", seed=1)
+    slope = {"rows": 8, "columns": 6, "left_condition": 30.0, "right_condition": 5.0, "basis": "standard", "seed": 1}
+    rates = {"trust-region": {"norm": "spectral", "lr": RADII}}
+    left = run_sweep(Sweep({"quadratic": slope}, rates, steps=steps, record=RECORD))
     out = {"k": np.arange(1, steps + 1), "radii": np.array(RADII)}
     for i, lr in enumerate(RADII):
-        trace = loop.run(problem, TrustRegion(norms.Spectral(), lr=lr), steps, record=RECORD)
+        trace = left.trace("quadratic", "trust-region", lr=lr)
         out[f"mean {i}"], out[f"bound {i}"] = prefix_mean_gradient(trace), envelope(trace)
     budgets = np.array([8, 16, 32, 64] if size == "smoke" else [8, 16, 32, 64, 128, 256, 512, 1024, 2048])
     seeds = 3 if size == "smoke" else 10
@@ -32,24 +34,24 @@ def data(size):
 def tuned_gradients(family, budgets, seeds):
     """Return min_k |grad|_* after K steps at the best radius for K, and the bound sqrt(2 L gap / K), shape (seeds, K)."""
     rng = np.random.default_rng(0)
-    norm, measured, bounds = norms.Spectral(), [], []
+    norm, cases, runs, bounds = norms.Spectral(), {}, {}, []
     for seed in range(seeds):
         gap, curvature = 10 ** rng.uniform(-1, 1, size=2)
-        row, bound_row = [], []
-        for budget in budgets:
+        for budget in map(int, budgets):
             if family == "ramp":
-                problem = ramp(budget=int(budget), gap=gap, curvature=curvature, seed=seed)
+                case = {"name": "ramp", "budget": budget, "gap": gap, "curvature": curvature, "seed": seed}
             else:
-                problem = quadratic(
-                    rows=5, columns=4, left_condition=30.0, right_condition=5.0, alignment="generic", seed=seed
-                )
-            lr = best_radius(problem, norm, int(budget))
-            trace = loop.run(problem, TrustRegion(norm, lr=lr), int(budget), record=("gradient_norm", "gap"))
-            row.append(trace["gradient_norm"][:-1].min())
-            bound_row.append(float(problem.smoothness(norm)) * lr)
-        measured.append(row)
-        bounds.append(bound_row)
-    return np.array(measured), np.array(bounds)
+                case = {"name": "quadratic", "rows": 5, "columns": 4, "left_condition": 30.0, "right_condition": 5.0,
+                        "alignment": "generic", "seed": seed}  # fmt: skip
+            problem = problems.make(**case)
+            lr, label = best_radius(problem, norm, budget), f"{seed} {budget}"
+            cases[label] = {**case, "steps": budget}
+            runs[label] = {"name": "trust-region", "norm": "spectral", "lr": lr, "on": [label]}
+            bounds.append(float(problem.smoothness(norm)) * lr)
+    table = run_sweep(Sweep(cases, runs, record=("gradient_norm",))).table
+    before_the_last = table[table["k"] < table.groupby("problem")["k"].transform("max")]
+    least = before_the_last.groupby("problem", sort=False)["gradient_norm"].min().to_numpy()
+    return least.reshape(seeds, -1), np.array(bounds).reshape(seeds, -1)
 
 
 def draw(data, fig):

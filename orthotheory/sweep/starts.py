@@ -20,9 +20,7 @@ def starts(problem, error: str | list, seeds: Sequence[int]) -> Any:
         given = np.array(error)
         if isinstance(problem.start, tuple) or given.shape != problem.start.shape:
             own = problem.start if isinstance(problem.start, tuple) else (problem.start,)
-            raise ValueError(
-                f"The start is one matrix {given.shape}; the problem needs {[tuple(b.shape) for b in own]}."
-            )
+            raise ValueError(f"The start is one matrix {given.shape}; the problem needs {[b.shape for b in own]}.")
         return _like(problem.start, np.broadcast_to(given, (len(seeds), *given.shape)))
     if error == "start":
         blocks = problem.start if isinstance(problem.start, tuple) else (problem.start,)
