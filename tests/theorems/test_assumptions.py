@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from orthotheory.problems import quadratic
 from orthotheory.theory import check, get
+from orthotheory.theory import guarantees as gu
 from orthotheory.theory import inexact as ie
 from orthotheory.theory import momentum_theory as mt
 from orthotheory.theory.contract import AssumptionFails
@@ -55,3 +57,18 @@ def test_noise_with_a_mean_is_refused_by_the_extrapolation_bound():
 
 def test_a_hessian_that_changes_is_refused_by_the_cancellation():
     refuses("extrapolation-cancels", BOUND["log cosh, a = 0.3, seed 0"], "Hessian is constant")
+
+
+@pytest.mark.parametrize(("change", "reason"), [({"b0": 0.0}, "positive"), ({"smoothness": 0.5}, "every step")])
+def test_a_constant_that_the_steps_contradict_is_refused_by_the_adaptive_radius(change, reason):
+    run = gu.adaptive_run(quadratic(rows=4, columns=3, left_condition=5.0, alignment="generic"), 1.0, 0.1, 20)
+    refuses("adaptive-radius", run._replace(**change), reason)
+
+
+def test_the_bound_of_the_adaptive_radius_is_below_its_plain_form():
+    """It gives b_K <= max(b_0, lr L) + (2/lr)(gap + lr^2 L log+(lr L / b_0)), the form in the notes."""
+    for lr, b0, smoothness, gap in np.random.default_rng(0).uniform(0.01, 3.0, (200, 4)):
+        level, c = lr * smoothness, lr * smoothness / 2
+        most = gap / lr + (2 if b0 < c else 1) * gu.turning(b0, c)
+        plain = max(b0, level) + 2 / lr * (gap + lr * level * max(0.0, np.log(level / b0)))
+        assert gu.turning(plain, c) >= most * (1 - 1e-12)
