@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 from ..names import build, closest
 from .alignment import AlignedMTL
 from .bargaining import FairGrad, NashMTL
+from .cagrad import CAGrad
 from .cone import Projection, project
 from .conflict import GradVac, PCGrad
 from .contract import Aggregator, Card, Weighted, factor
 from .dual_cone import AGEM, GEM, DualProj, UPGrad
 from .equal_angle import IMTLG, ConFIG
-from .mgda import MGDA, CAGrad
+from .mgda import MGDA
 from .robust import Flag, GradDrop, Krum, TrimmedMean
 from .simple import Constant, Mean, Random, Sum
 from .stochastic import CRMOGM, DBMTL, ExcessMTL, MoCo, MoDo, SDMGrad

@@ -9,14 +9,11 @@ proportional to (-x / d, |x|^2 / d^2), so that the small quadratic programs of t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from ..arrays import Array, array_namespace, check_number
+from ..arrays import Array, array_namespace
 from .cone import flat, multipliers, put
-from .contract import Card, Rows, Weighted, check_jacobian, divide, expand, reduce, rows_of
-from .dual_cone import project_mean
+from .contract import Card, Rows, Weighted, check_jacobian, divide, rows_of
 
-BISECTIONS = 60  # halvings of 36 decades on a logarithmic scale: t to a relative 1e-16
 SHORT, VANISHING = 0.1, 1e-10  # relative to the shortest row: solve again; as good as zero
 
 
@@ -90,77 +87,3 @@ class MGDA(Weighted):
         if 0 in jacobian.shape:
             return super().weights(jacobian)
         return self._restore(min_norm(rows_of(jacobian))[0], jacobian)
-
-
-@dataclass(frozen=True)
-class CAGrad(Weighted):
-    """Conflict-averse gradient: the best worst objective in a ball around the mean gradient g0.
-
-        x = argmax_{|x - g0| <= c |g0|} min_i g_i . x
-
-    By duality x = z / t with z the point of least norm in the hull of the rows (1 - t) g_i + t g0, for the t in (0, 1]
-    at which |x - g0| = c |g0|; t is bisected. Where the value is zero (Pareto stationary and the ball meets the dual
-    cone) the maximizers are many and the one nearest to g0, its projection on the cone, is returned: the limit of the
-    others. Non-conflicting for c >= 1; c = 0 is the mean. Cost: 60 small cone projections.
-
-    Parameters
-    ----------
-    c : float
-        Radius of the ball relative to |g0|.
-    rescale : "none", "linear" or "quadratic"
-        Divide by 1, 1 + c or 1 + c^2, as the authors' code offers.
-    """
-
-    c: float = 0.5
-    rescale: Literal["none", "linear", "quadratic"] = "none"
-    card = Card(
-        "CAGrad",
-        "liu2021conflict",
-        "exact",
-        "solved exactly; where the dual vanishes the authors' code returns about g0 and TorchJD 0, ours the nearest "
-        "maximizer",
-    )
-
-    def __post_init__(self):
-        check_number(self.c, "CAGrad.c", open_high=True)
-        if self.rescale not in ("none", "linear", "quadratic"):
-            raise ValueError(f"CAGrad.rescale must be none, linear or quadratic; got {self.rescale!r}.")
-
-    def coefficients(self, rows, *rng):
-        return self._solve(rows)[0]
-
-    def point(self, rows, *rng):
-        return self._solve(rows)[1]
-
-    def _solve(self, rows: Rows) -> tuple[Array, Array]:
-        xp, m = array_namespace(rows.unit), rows.unit.shape[-2]
-        g, q = reduce(rows)
-        mean = xp.mean(g, axis=-2)
-        radius = self.c * _length(mean)
-        low, high = xp.full_like(radius, 1e-36), xp.ones_like(radius)
-        for _ in range(BISECTIONS):
-            t = xp.sqrt(low * high)
-            far = _length(_hull(g, mean, t)[1] / t - mean) >= radius
-            low, high = xp.where(far, t, low), xp.where(far, high, t)
-        w, z = _hull(g, mean, high)
-        a, x = rows.scale * (1 / m + w * (1 - high) / high), expand(z / high, q)
-        near_a, near_x = project_mean(rows)
-        shortest = xp.min(rows.length, axis=-1, keepdims=True)
-        stationary = _length(min_norm(rows)[1]) <= VANISHING * shortest
-        inside = stationary & (_length(near_x - xp.mean(rows.relative, axis=-2)) <= radius * (1 + 1e-12))
-        rescale = {"none": 1.0, "linear": 1 + self.c, "quadratic": 1 + self.c**2}[self.rescale]
-        return xp.where(inside, near_a, a) / rescale, xp.where(inside, near_x, x) / rescale
-
-
-def _length(x: Array) -> Array:
-    xp = array_namespace(x)
-    return xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
-
-
-def _hull(g: Array, mean: Array, t: Array) -> tuple[Array, Array]:
-    """Return weights and the point of least norm in the hull of the rows (1 - t) g_i + t mean; rounding is 0."""
-    xp = array_namespace(g)
-    mixed = rows_of((1 - t[..., None]) * g + t[..., None] * mean[..., None, :])
-    w, z = min_norm(mixed)
-    noise = 1e-13 * xp.min(mixed.length, axis=-1, keepdims=True)
-    return w, mixed.peak * xp.where(_length(z) > noise, z, xp.zeros_like(z))

@@ -87,13 +87,10 @@ def gem(j, margin=0.5, eps=1e-3):
 
 def cagrad(j, c):
     """Enumerate the objectives that share the least value; x is closed-form on each set. The nearest maximizer where
-    the Jacobian is stationary and the ball meets the cone.
-
-    Also returned is |x - g0| over its part along the path: how much a relative change of the radius moves x."""
+    the Jacobian is stationary and the ball meets the cone."""
     g0, nearest = j.mean(axis=1), dual_proj(j)
     rho = c * length(g0)
     best, x = np.full(len(j), -np.inf, Wide), g0.copy()
-    along = np.ones_like(rho)
     for subset in subsets(j.shape[1], min(j.shape[1], j.shape[2] + 1)):
         if not subset:
             continue
@@ -106,11 +103,9 @@ def cagrad(j, c):
         value = np.einsum("bmn,bn->bm", j, candidate).min(axis=1)
         take = (value > best) & (left[:, 0] >= 0)
         best, x = np.where(take, value, best), np.where(take[:, None], candidate, x)
-        along = np.where(take[:, None], np.sqrt(np.maximum(left, 0)), along)
     stationary = length(min_norm(unit(j))) <= 1e-10
     inside = length(nearest - g0) <= rho * (1 + 1e-12)
-    condition = np.where(stationary & inside, 1, rho / np.maximum(along, 1e-30))
-    return np.where(stationary & inside, nearest, x), condition[:, 0]
+    return np.where(stationary & inside, nearest, x)
 
 
 # Bargaining

@@ -3,8 +3,6 @@
 The error is relative to the longest row or the update, whichever is longer, and must not exceed 1e-10. Where rounding
 the data alone moves the solution by more, the statement is backward, and the allowance is derived:
 
-- CAGrad is orthogonal to g_i - g_k on rows that are opposite to delta = 1e-6, which rounding the rows turns by
-  eps / delta; and changing the radius by eps moves x by eps |x - g0| over its part along the path.
 - GradVac keeps cosines of what others left of a row: eps / delta again.
 - IMTL-G below s_min = 1e-7 of the unit rows: the weights are 1 / s_min^2, beyond what the second solution resolves.
 - MoDo takes an absolute step: its weights move by eps gamma |J|^2 for the longest rows seen.
@@ -78,9 +76,7 @@ def of_one_jacobian(name, j):
     elif name == "graddrop":
         expected = reference.graddrop(wide, rule.draws(0).random((j.shape[0], j.shape[2])))
     elif name in ("cagrad", "cagrad-1"):
-        expected, condition = reference.cagrad(wide, Wide(rule.c))
-        allowed = np.maximum(4 * EPS / nearest_to_opposite(wide), 8 * EPS * condition)
-        allowed = np.maximum(1e-10, allowed)
+        expected = reference.cagrad(wide, Wide(rule.c))
     else:
         expected = SOLUTIONS[name](wide)
     if name in ("imtl-g", "imtl-g-safe"):
