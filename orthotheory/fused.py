@@ -1,18 +1,24 @@
 """One method's steps on many matrices at once, each in one fused pass over its entries, in place.
 
-For methods whose step is entry-wise with sums and maxima over a matrix: Lion, Adam, AuON, normalized steps. The code is
-recorded from the method's own `update`, as for `trajectories`.
+For methods whose step is entry-wise with sums and maxima over a matrix: Lion, Adam, AuON, normalized steps. On NumPy
+arrays the code is recorded from the method's own `update`, as for `trajectories`; on a GPU AuON, Lion, Signum and sign
+descent have kernels, and every other method takes its own step there.
 """
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
+from . import kernels
+from .arrays import Array, dtype_name
 from .kernels.programs import CompiledProgram, threads
 from .kernels.recording import Program
-from .methods import Method
+from .methods import Lion, Method, SignDescent, Signum
+from .methods.auon import AuON
 from .trajectories import _leaves, _rebuild, record_update
 
 
@@ -24,12 +30,12 @@ class Step:
     method : Method
         Its hyper-parameters may be arrays over the batch axes.
     w : array (..., m, n)
-        First weights; they are copied.
+        First weights; they are copied. NumPy, or any other kind.
 
     Raises
     ------
     Unrecordable
-        For a method that needs more than entry-wise operations, sums and maxima.
+        For NumPy arrays and a method that needs more than entry-wise operations, sums and maxima.
 
     >>> import numpy as np
     >>> from orthotheory import methods
@@ -40,8 +46,12 @@ class Step:
            [[ 0. , -0.5]]])
     """
 
-    def __init__(self, method: Method, w: np.ndarray):
+    def __init__(self, method: Method, w: Array):
         method._broadcast(w)
+        self._step = None if type(w) is np.ndarray else OnDevice(method, w)
+        if self._step:
+            self.w, self.steps = self._step.w, 0
+            return
         program = Program(int(w.shape[-2]), int(w.shape[-1]), w.dtype)
         like = np.zeros(w.shape[-2:], w.dtype)
         record_update(program, method, program.matrix("w"), program.matrix("gradient"), like)
@@ -58,8 +68,11 @@ class Step:
         self._workers = threads()
         self._pool = ThreadPoolExecutor(self._workers)
 
-    def __call__(self, grad: np.ndarray) -> np.ndarray:
+    def __call__(self, grad: Array) -> Array:
         """Take a step; return the weights, which the next step overwrites."""
+        if self._step:
+            self.w, self.steps = self._step(grad), self.steps + 1
+            return self.w
         if type(grad) is not np.ndarray or grad.shape != self.w.shape or grad.dtype != self.w.dtype:
             raise ValueError(
                 f"Step needs a NumPy gradient of shape {self.w.shape} and {self.w.dtype}; got "
@@ -69,3 +82,49 @@ class Step:
         self.code(arrays, self._scalars, self.steps, self.steps + 1, None, self._pool, self._workers)
         self.steps += 1
         return self.w
+
+
+class OnDevice:
+    """The same on a GPU: one kernel in place where there is one, otherwise the method's own step."""
+
+    def __init__(self, method: Method, w: Array):
+        served = type(method) in KERNELS and dtype_name(w) in ("float32", "float64")
+        served = served and not hasattr(getattr(method, "gamma", None), "shape")
+        self.kernels = kernels.gpu(w) if served else None
+        self.method, self.w = method, self.kernels.processor.xp.ascontiguousarray(+w) if self.kernels else +w
+        self.state = method.init(self.w)
+
+    def __call__(self, grad: Array) -> Array:
+        """Take a step; return the weights."""
+        if self.kernels is None or grad.shape != self.w.shape or grad.dtype != self.w.dtype:  # `step` refuses it
+            self.w, self.state = self.method.step(self.w, grad, self.state)
+        else:
+            momentum = self.state.momentum if self.state else None
+            KERNELS[type(self.method)](self.kernels, self.method, self.w, momentum, grad)
+        return self.w
+
+
+def _auon(gpu: Any, method: AuON, w: Array, m: Array, g: Array) -> None:
+    paper = method.variant == "paper"
+    gamma = (1.0 if paper else 1.5) if method.gamma is None else method.gamma
+    factor = math.sqrt(max(1.0, w.shape[-2] / w.shape[-1])) if paper else 1.0
+    gpu.auon_step(
+        w, m, g, lr=method.lr, momentum=method.momentum, weight_decay=method.weight_decay, gamma=gamma, factor=factor,
+        nesterov=method.nesterov, normalized=paper,
+    )  # fmt: skip
+
+
+def _lion(gpu: Any, method: Lion, w: Array, m: Array, g: Array) -> None:
+    rates = {"lr": method.lr, "beta1": method.beta1, "beta2": method.beta2, "weight_decay": method.weight_decay}
+    gpu.sign_step("lion", w, m, g, **rates)
+
+
+def _signum(gpu: Any, method: Signum, w: Array, m: Array, g: Array) -> None:
+    gpu.sign_step("signum", w, m, g, lr=method.lr, beta1=method.momentum, weight_decay=method.weight_decay)
+
+
+def _sign(gpu: Any, method: SignDescent, w: Array, m: None, g: Array) -> None:
+    gpu.sign_step("sign", w, m, g, lr=method.lr, weight_decay=method.weight_decay)
+
+
+KERNELS: dict[type, Any] = {AuON: _auon, Lion: _lion, Signum: _signum, SignDescent: _sign}

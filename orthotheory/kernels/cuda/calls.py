@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...arrays import Array, dtype_name
-from .processors import Processor
+from .optimizer_steps import MOST_THREADS, Steps
 from .sources import ACCUMULATORS, C_TYPES, MOST_ROWS, variant
 
-MOST_THREADS = 256
 PIVOT_THREADS = 128
+PRODUCT_SIDE, PRODUCT_DEPTH = 64, 16  # of a tile of symmetric_product.cu
 
 
 class Pivots(NamedTuple):
@@ -25,13 +25,10 @@ class Pivots(NamedTuple):
     solved: Array
 
 
-class Kernels:
+class Kernels(Steps):
     """Every kernel of the package on one processor; arrays are of its library, contiguous, and on one device."""
 
     most_rows = MOST_ROWS
-
-    def __init__(self, processor: Processor):
-        self.processor = processor
 
     def small_polar(
         self,
@@ -141,6 +138,68 @@ class Kernels:
                 xp.ascontiguousarray(c), xp.ascontiguousarray(q), v, least, residual, solved, np.int64(lanes),
             )  # fmt: skip
         return Pivots(v, least, residual, solved != 0)
+
+    def symmetric_product(
+        self,
+        a: Array,
+        b: Array | None = None,
+        d: Array | None = None,
+        *,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+        gamma: float = 0.0,
+        dtype: str | None = None,
+    ) -> Array:
+        """Return C = alpha A B^T + beta D + gamma I, one triangle computed and mirrored.
+
+        Parameters
+        ----------
+        a : array (..., m, k)
+            float32, float64, float16, or the bits of bfloat16 as uint16 with `dtype="bfloat16"`.
+        b : array (..., m, k), optional
+            A itself if not given: the Gram matrix. Otherwise A B^T must be symmetric, as it is for commuting symmetric
+            factors; this is not checked, and the lower triangle is what comes out.
+        d : array (..., m, m), optional
+            Symmetric; needed where beta is not 0.
+
+        Returns
+        -------
+        array (..., m, m)
+            Symmetric to the bit, in the dtype of a; sums are float32 for 16-bit numbers.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For shapes that do not match, a missing d, or another dtype.
+
+        Notes
+        -----
+        Cost: half the operations of a general product, symmetric_product.cu.
+        """
+        dtype = dtype or dtype_name(a)
+        b = a if b is None else b
+        if dtype not in C_TYPES or a.ndim < 2:
+            raise TypeError(f"symmetric_product needs matrices of {', '.join(C_TYPES)}; got {dtype}, {a.shape}.")
+        *batch, m, k = map(int, a.shape)
+        if b.shape != a.shape or b.dtype != a.dtype:
+            raise ValueError(f"symmetric_product needs b like a, {a.shape} {a.dtype}; got {b.shape} {b.dtype}.")
+        if (beta and d is None) or (d is not None and (d.shape != (*batch, m, m) or d.dtype != a.dtype)):
+            got = "none" if d is None else f"{d.shape} {d.dtype}"
+            raise ValueError(f"symmetric_product needs d of shape {(*batch, m, m)} and {a.dtype} with beta; got {got}.")
+        xp = self.processor.xp
+        c = xp.empty((*batch, m, m), a.dtype)
+        number = np.float64 if dtype == "float64" else np.float32
+        strips, count = -(-m // PRODUCT_SIDE), math.prod(batch)
+        if count and m:
+            a = xp.ascontiguousarray(a)
+            b = a if b is a else xp.ascontiguousarray(b)
+            d = c if d is None else xp.ascontiguousarray(d)
+            self.processor.launch(
+                variant("symmetric_product", dtype), count * strips * (strips + 1) // 2, MOST_THREADS,
+                2 * PRODUCT_DEPTH * (PRODUCT_SIDE + 4) * np.dtype(number).itemsize,
+                a, b, d, c, number(alpha), number(beta), number(gamma), np.int32(m), np.int32(k), np.int32(strips),
+            )  # fmt: skip
+        return c
 
     def takes_schedule(self, g: Array, steps: Sequence[Any], normalization: Any) -> bool:
         """Say whether `small_polar` is this normalization followed by these steps, each a tuple of coefficients."""

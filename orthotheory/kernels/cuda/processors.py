@@ -12,6 +12,8 @@ import numpy as np
 from ...arrays import Array, cupy_module
 from .sources import Variant, source
 
+OPT_IN = 97  # cudaDevAttrMaxSharedMemoryPerBlockOptin
+
 
 class Processor(Protocol):
     """Launches variants of kernels on arrays of one library."""
@@ -34,9 +36,6 @@ class Processor(Protocol):
 class Device:
     """The current GPU, through CuPy; kernels are compiled at their first use and kept in CuPy's cache on disk."""
 
-    def __init__(self) -> None:
-        self._reserved: dict[tuple[Variant, int], int] = {}
-
     @property
     def xp(self) -> Any:
         return cupy_module()
@@ -50,11 +49,10 @@ class Device:
 
     def launch(self, what, blocks, threads, shared, *arguments):
         kernel = device_kernel(what)
-        place = (what, self.xp.cuda.Device().id)
-        if shared > max(48 * 1024, self._reserved.get(place, 0)):  # more must be asked for
+        if shared > 48 * 1024:  # more must be asked for
             kernel.max_dynamic_shared_size_bytes = shared
-            self._reserved[place] = shared
-        kernel((blocks,), (threads,), arguments, shared_mem=shared)
+        nowhere = np.uintp(0)  # a null pointer
+        kernel((blocks,), (threads,), tuple(nowhere if a is None else a for a in arguments), shared_mem=shared)
 
 
 @functools.cache
@@ -65,8 +63,7 @@ def device_kernel(what: Variant) -> Any:
 
 @functools.cache
 def _shared_limit(device: int) -> int:
-    attributes = cupy_module().cuda.Device(device).attributes
-    return int(attributes["MaxSharedMemoryPerBlockOptin"])
+    return int(cupy_module().cuda.runtime.deviceGetAttribute(OPT_IN, device))
 
 
 @functools.lru_cache(maxsize=512)
@@ -102,8 +99,8 @@ class Host:
 
 
 def _argument(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return ctypes.c_void_p(value.ctypes.data)
+    if value is None or isinstance(value, np.ndarray):
+        return ctypes.c_void_p(None if value is None else value.ctypes.data)
     kinds: dict[type, Any] = {np.int32: ctypes.c_int, np.int64: ctypes.c_longlong, np.float32: ctypes.c_float}
     return kinds.get(type(value), ctypes.c_double)(value)
 

@@ -42,7 +42,9 @@ def variants() -> list[Variant]:
     """Return every variant that the package launches."""
     polar = [variant("small_polar", dtype, TILE=tile) for dtype, tile in product(C_TYPES, TILES)]
     cone = [variant("cone_pivot", dtype, M=m) for dtype, m in product(("float32", "float64"), range(1, MOST_ROWS + 1))]
-    return [*polar, *cone]
+    products = [variant("symmetric_product", dtype) for dtype in C_TYPES]
+    steps = [variant(kernel, dtype) for kernel, dtype in product(("sign_step", "auon_step"), ("float32", "float64"))]
+    return [*polar, *cone, *products, *steps]
 
 
 @functools.cache
