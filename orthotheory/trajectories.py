@@ -66,10 +66,32 @@ def record_step(problem: Problem, method: Method) -> Program:
     if problem.noise is not None:
         grad = grad + program.matrix("noise")
     record_update(program, method, w, grad, problem.start)
+    _record_health(program, w, grad)
+    return program
+
+
+def record_look(problem: Problem, method: Method, names: Sequence[str]) -> tuple[Program, list[str]]:
+    """Record what is looked at between steps; return also the names of those recorders that a program can compute."""
+    m, n = problem.start.shape
+    program = Program(m, n, problem.start.dtype)
+    w = program.matrix("w")
+    grad = problem.grad(w)
+    served = []
+    for name in names:
+        try:
+            program.result(name, loop.RECORDERS[name](loop.Moment(problem, method, w, grad, None)))
+            served.append(name)
+        except (Unrecordable, TypeError, ValueError, AttributeError, NotImplementedError):
+            continue  # the reference computes it, or says why it cannot
+    _record_health(program, w, grad)
+    return program, served
+
+
+def _record_health(program: Program, w: Symbol, grad: Symbol) -> None:
+    """Watch for the first non-finite number: 0 x is zero, or poisons its sum."""
     for name, symbol in (("bad weights", w), ("bad gradient", grad)):
         poison = (symbol * 0.0).__array_namespace__().sum(symbol * 0.0, axis=(-2, -1))
         program.outputs.append((name, poison.index))
-    return program
 
 
 def record_update(program: Program, method: Method, w: Symbol, grad: Symbol, like: np.ndarray) -> None:
@@ -143,8 +165,9 @@ def run(
 
     Notes
     -----
-    What is recorded is computed by the reference from the iterates, so record rarely where speed matters. A program is
-    compiled once a process for each shape and method, in 0.1 to 1 s; hyper-parameters do not enter the code.
+    Values, gaps, distances and norms that need no singular values are computed by a program too; what else is recorded
+    is computed by the reference from the iterates, so record it rarely where speed matters. A program is compiled once
+    a process for each shape and method, in 0.1 to 1 s; hyper-parameters do not enter the code.
     """
     from .kernels.programs import CompiledProgram
     from .kernels.programs import threads as available
@@ -161,19 +184,21 @@ def run(
     setup = {"steps": steps, "every": every, "seed": seed, "batch": batch, "target": None, "engine": "compiled"}
     setup["start"] = "the problem's" if start is None else hashlib.sha256(np.asarray(start).tobytes()).hexdigest()[:16]
     began = time.perf_counter()
-    code = CompiledProgram(program)
+    named = list(recorders) if isinstance(record, Sequence) else []
+    look, served = record_look(problem, method, [name for name in named if name not in loop.NEEDS_STEP])
+    code, eye = CompiledProgram(program), CompiledProgram(look)
     flat = lambda x: np.broadcast_to(x, (*batch, *w.shape[-2:])).reshape(count, *w.shape[-2:])  # noqa: E731
     arrays = {"w": code.pack(flat(w))}
     for i, leaf in enumerate(_leaves(method.init(w))):
-        if isinstance(leaf, np.ndarray):
-            arrays[f"state {i}"] = code.pack(flat(leaf))
-    arrays = {name: x for name, x in arrays.items() if name in code.names}
+        if isinstance(leaf, np.ndarray) and f"state {i}" in code.names:
+            arrays[f"state {i}"] = code.pack(flat(leaf)) if leaf.any() else code.zeros(count)
     hyper = {k: np.broadcast_to(getattr(method, k), batch).reshape(count) for k in code.program.scalars}
-    scalars = code.pack_scalars(hyper, count)
+    scalars, nothing = code.pack_scalars(hyper, count), eye.pack_scalars({}, count)
     codes = np.full(len(scalars) * code.lanes, -1, np.int64)
+    seen = {name: np.empty(len(codes), w.dtype) for name in served}
     weights = lambda: code.unpack(arrays["w"], count).reshape(*batch, *w.shape[-2:])  # noqa: E731
+    others = {name: recorder for name, recorder in recorders.items() if name not in served}
     peek = not isinstance(record, Sequence) or bool(loop.NEEDS_STEP & set(recorders))
-    looks = not isinstance(record, Sequence) or not set(recorders) <= OF_WEIGHTS
     longest = max(1, NOISE_BYTES // max(arrays["w"].nbytes, 1)) if problem.noise is not None else steps
     kept: dict[str, list[np.ndarray]] = {name: [] for name in recorders}
     ks: list[int] = []
@@ -181,33 +206,33 @@ def run(
     with ThreadPoolExecutor(workers) as pool:
         try:
             while count:
-                here = weights() if k % every == 0 or k == steps else None
-                if here is not None:
-                    grad = problem.grad(here) if looks or k == steps else None
-                    # before the last step the code itself looks for non-finite numbers, after the record
-                    for odd, x in enumerate((here, grad) if grad is not None else ()):
-                        bad = loop._non_finite(x, len(batch)).reshape(-1)
-                        codes[:count] = np.where(bad & (codes[:count] < 0), 2 * k + odd, codes[:count])
-                        if bad.any() and (codes[:count] >= 0).all():
-                            break
-                if count and (codes[:count] >= 0).all():
+                recorded = k % every == 0 or k == steps
+                if recorded:
+                    eye({"w": arrays["w"], **seen}, nothing, k, k + 1, codes, pool, workers)
+                    row = {name: seen[name][:count].reshape(batch).copy() for name in served}
+                    here = weights() if others else None
+                    grad = problem.grad(here) if others and not set(others) <= OF_WEIGHTS else None
+                if (codes[:count] >= 0).all():
                     when, odd = divmod(int(codes[:count].max()), 2)
                     stopped_by = f"non-finite {('weights', 'gradient')[odd]} at step {when}"
                     break
-                ahead = 1 if peek and here is not None else min(longest, every - k % every)
+                ahead = 1 if peek and recorded else min(longest, every - k % every)
                 following = min(k + ahead, steps)
                 if following > k:
                     if problem.noise is not None:
                         draws = [problem.noise(_NoGradient(), w, rng) for _ in range(k, following)]
                         arrays["noise"] = np.stack([code.pack(flat(x)) for x in draws])
                     code(arrays, scalars, k, following, codes, pool, workers)
-                if here is not None:
+                if recorded and others:
                     taken = weights() - here if peek and following > k else here if following > k else None
                     moment = loop.Moment(problem, method, here, grad, taken)
-                    for name, recorder in recorders.items():
+                    for name, recorder in others.items():
                         missing = moment.step is None and name in loop.NEEDS_STEP
-                        kept[name].append(np.full(batch, np.nan) if missing else loop.to_host(recorder(moment)))
+                        row[name] = np.full(batch, np.nan) if missing else loop.to_host(recorder(moment))
+                if recorded:
                     ks.append(k)
+                    for name in recorders:
+                        kept[name].append(row[name])
                 if k == steps:
                     break
                 k = following

@@ -317,10 +317,12 @@ class Compiler:
     def names(self) -> list[str]:
         """Return the pointers the function takes: inputs and outputs of a run, then what all runs share."""
         own = [self.nodes[i].detail for i in self.used if self.nodes[i].op == "input"]
-        own += [
-            name for name, i in self.program.outputs if self.nodes[self.root(i)].kind == "matrix" and name not in own
-        ]
+        own += [name for name, i in self.program.outputs if self.is_stored(name, i) and name not in own]
         return own + self.shared()
+
+    def is_stored(self, name: str, i: int) -> bool:
+        """Whether an output goes to memory of its own: a matrix, or a number a run that is no test of health."""
+        return self.nodes[self.root(i)].kind == "matrix" or not name.startswith("bad ")
 
     def shared(self) -> list[str]:
         """Return the names of constants: their number, and whether they stand for a transpose."""
@@ -353,7 +355,9 @@ class Compiler:
         self.factors = beta
         with f.loop("%first", "%last") as run:
             offset = f.let(f"mul i64 {run}, {self.layout.size * lanes}")
-            still = {n: f.at(bases[n], offset) for n in own if n != "noise"}
+            single = f.let(f"mul i64 {run}, {lanes}")
+            one_each = {n for n, i in self.program.outputs if self.nodes[self.root(i)].kind != "matrix"}
+            still = {n: f.at(bases[n], single if n in one_each else offset) for n in own if n != "noise"}
             scalars = {}
             row = f.let(f"mul i64 {run}, {max(len(self.program.scalars), 1) * lanes}")
             for k in self.used:
@@ -373,6 +377,9 @@ class Compiler:
                 for phase in range(self.last + 1):
                     self._phase(f, phase)
                 self._report(f, run, step)
+                for name, i in self.program.outputs:
+                    if name in one_each and self.is_stored(name, i):
+                        f.store(t.each, self.number(f, i, t.each), self.pointers[name])
         head = (
             "define void @advance(ptr %matrices, ptr %hyper, ptr %numbers, ptr %ws, i64 %first, i64 %last, i64 %begin, "
             "i64 %end, i64 %total, ptr %codes)"

@@ -78,18 +78,25 @@ class CompiledProgram:
         packed[:, : held.shape[1]] = held
         return packed
 
+    def zeros(self, count: int) -> np.ndarray:
+        """Return zero matrices in the layout of the code."""
+        blocks, at = -(-count // self.lanes), self.layout
+        if self.target.interleaved:
+            return aligned((blocks, at.rows, at.columns, self.lanes), self.program.dtype)
+        return aligned((count, at.rows, at.stride), self.program.dtype)
+
     def pack(self, x: np.ndarray) -> np.ndarray:
         """Copy matrices (count, m, n) to the layout of the code; runs that fill up the last register are zero."""
         held = x if self.program.tall else x.swapaxes(-1, -2)
         count, (rows, columns) = len(x), held.shape[1:]
         blocks = -(-count // self.lanes)
         if not self.target.interleaved:
-            packed = aligned((count, self.layout.rows, self.layout.stride), x.dtype)
+            packed = self.zeros(count)
             packed[:, :, :columns] = held
             return packed
         whole = np.zeros((blocks * self.lanes, rows, columns), x.dtype)
         whole[:count] = held
-        packed = aligned((blocks, rows, columns, self.lanes), x.dtype)
+        packed = self.zeros(count)
         packed[...] = whole.reshape(blocks, self.lanes, rows, columns).transpose(0, 2, 3, 1)
         return packed
 

@@ -104,6 +104,12 @@ class Program:
             raise Unrecordable(f"{name} must be a matrix (m, n)")
         self.outputs.append((name, symbol.index))
 
+    def result(self, name: str, symbol: Symbol) -> None:
+        """Say where a number a run goes."""
+        if not isinstance(symbol, Symbol) or symbol.kind not in ("scalar", "number") or symbol.node.logical:
+            raise Unrecordable(f"{name} must be one number a run")
+        self.outputs.append((name, symbol.index))
+
     def structure(self) -> tuple:
         """Return what the code depends on: everything but the values of numbers and constants."""
         shapes = tuple(c.shape for c in self.constants)

@@ -55,6 +55,25 @@ def test_float32_runs_agree_to_rounding(name, n):
     close(mine["iterate"], theirs["iterate"], "float32")
 
 
+@pytest.mark.parametrize("name", ["muon", "gd"])
+@pytest.mark.parametrize("shape", [(8, 8), (20, 33), (40, 24)], ids=str)
+def test_every_recorder_gives_what_the_loop_records(name, shape):
+    problem, method = make(name, *shape, "float64")
+    names = ("value", "gradient_norm", "gap", "distance", "gradient_frobenius", "gradient_inner", "step_norm")
+    mine, theirs = both(problem, method, record=names, every=3)
+    for recorder in names:
+        known = slice(None, -1 if recorder == "step_norm" else None)  # no step follows the last record
+        close(mine[recorder][known], theirs[recorder][known], "float64")
+
+
+def test_values_are_computed_by_the_program_and_singular_values_by_the_reference():
+    from orthotheory import trajectories
+
+    problem, method = make("muon", 8, 8, "float64")
+    names = ["value", "gap", "distance", "gradient_frobenius", "gradient_norm", "iterate"]
+    assert trajectories.record_look(problem, method, names)[1] == names[:4]
+
+
 @pytest.mark.parametrize("noise", ["gaussian", "heavy-tailed", "low-rank"])
 def test_noise_is_the_same_draws(noise):
     from orthotheory.problems.noise import NOISES
@@ -111,7 +130,7 @@ def test_another_value_of_a_hyper_parameter_needs_no_other_code():
     from orthotheory.kernels import programs
 
     problem, method = make("muon", 9, 9, "float64", momentum=0.9)
-    trajectories.run(problem, method, 1)
+    trajectories.run(problem, method, 1, record=("iterate", "value"))
     before = len(programs._CODE)
     mine, theirs = both(*make("muon", 9, 9, "float64", momentum=0.7))
     assert len(programs._CODE) == before
