@@ -57,6 +57,7 @@ paper: reproduce ## build paper/main.pdf, with what it needs
 bench: $(STAMP) ## benchmarks, on request; results in benchmarks/results (PEERS=python with torch and jax)
 	@$(BIN)/python benchmarks/import_cost.py
 	@$(BIN)/python benchmarks/orthogonalization.py $(if $(PEERS),--peers $(PEERS))
+	@$(BIN)/python benchmarks/gpu.py --if-present $(if $(PEERS),--peers $(PEERS))
 
 clean: ## remove results and builds, keep .venv
 	rm -rf results runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
