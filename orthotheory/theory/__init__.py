@@ -27,6 +27,7 @@ from .minimax import THEOREMS as MINIMAX_THEOREMS
 from .momentum_theory import THEOREMS as MOMENTUM_THEOREMS
 from .multiplier import cycle_multiplier
 from .norm_duality import THEOREMS as NORM_THEOREMS
+from .one_step import THEOREMS as ONE_STEP_THEOREMS
 from .order import THEOREMS as ORDER_THEOREMS
 from .orthogonality import THEOREMS as ORTHOGONALITY_THEOREMS
 from .parametrizations import cayley_neumann_orthogonality
@@ -79,6 +80,7 @@ TABLE: dict[str, Theorem] = {
         *INEXACT_THEOREMS,
         *FLOOR_THEOREMS,
         *QUADRATIC_RATE_THEOREMS,
+        *ONE_STEP_THEOREMS,
         *ADAPTER_THEOREMS,
         *SUBSPACE_THEOREMS,
         *COUNTED_THEOREMS,

@@ -1,4 +1,4 @@
-"""Q4, Q5, P1 and E1: rates on quadratics where everything commutes, and when one step is enough.
+"""Q4, Q5 and E1: rates on quadratics where everything commutes.
 
 There the errors are s_i along common singular vectors, with curvatures h_i = lambda_i(A) lambda_i(B), and each method
 acts on these numbers alone.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -195,70 +195,6 @@ spectral_condition_free = Theorem(
 )
 
 
-class OneStep(NamedTuple):
-    """One step: a problem, a method, and whether it should arrive."""
-
-    problem: KroneckerQuadratic
-    method: Any
-
-
-def _one_step_cases(size: Size, swapped: bool = False) -> Iterator[tuple[str, OneStep]]:
-    rng = np.random.default_rng(1)
-    for r in (2, 4, 7):
-        curvature, level = rng.uniform(0.1, 3.0, r), float(rng.uniform(0.5, 2.0))
-        flat = diagonal_problem(np.full(r, curvature[0]), rng.uniform(0.5, 2.0, r))
-        even = diagonal_problem(curvature, np.full(r, level))
-        descent: Any = GradientDescent(lr=1 / float(flat.smoothness(norms.Frobenius())))
-        scaled: Any = DualScaled(SPECTRAL, lr=1 / float(even.smoothness(SPECTRAL)))
-        if swapped:
-            descent, scaled = (
-                DualScaled(SPECTRAL, lr=1 / float(flat.smoothness(SPECTRAL))),
-                GradientDescent(lr=1 / float(even.smoothness(norms.Frobenius()))),
-            )
-        yield f"flat curvature, rank {r}", OneStep(flat, descent)
-        yield f"flat error, rank {r}", OneStep(even, scaled)
-
-
-def error_after_one_step(case: OneStep) -> np.ndarray:
-    """Return 1 + |E_1|_F / |E_0|_F."""
-    w, _ = case.method.step(
-        case.problem.start, case.problem.grad(case.problem.start), case.method.init(case.problem.start)
-    )
-    return np.array([1 + np.linalg.norm(w - case.problem.optimum) / np.linalg.norm(case.problem.start)])
-
-
-def prove_duality() -> list[str]:
-    """Prove both halves on three modes: s - h s / h, and s - (sum h_i s / L) with L = sum h_i."""
-    import sympy as sp
-
-    h = sp.symbols("h1:4", positive=True)
-    s = sp.symbols("s", positive=True)
-    total = sum(h)
-    residual = sp.simplify(s - sum(x * s for x in h) / total)
-    if residual != 0:
-        raise ArithmeticError(f"scaled spectral descent leaves {residual}")
-    return [r"s_i-\tfrac1h\,h s_i=0", r"s-\tfrac1{\sum h_i}\sum_i h_is=0\quad\text{for every }h"]
-
-
-one_step_duality = Theorem(
-    label="one-step-duality",
-    title="One step is enough: flat curvature for gradients, flat errors for polar factors",
-    statement=r"E_1=0\text{ for gradient descent if }h_i=h,\ \eta=1/h;\qquad"
-    r"E_1=0\text{ for }X-\tfrac1L\|G\|_*\operatorname{polar}(G)\text{ if }|s_i|=s",
-    assumes=(),
-    kind="identity",
-    lhs=error_after_one_step,
-    rhs=lambda c: np.ones(1),
-    cases=_one_step_cases,
-    broken=lambda t: dataclasses.replace(t, cases=lambda size: _one_step_cases(size, swapped=True)),
-    mistake="each method on the other's problem",
-    source="ours",
-    tolerance=1e-13,
-    reason="one product, one SVD of a well-conditioned 7 x 7 matrix",
-    proof=prove_duality,
-)
-
-
 class Overshoot(NamedTuple):
     """A run of scaled spectral descent with step c / L on a commuting quadratic."""
 
@@ -390,7 +326,6 @@ THEOREMS = (
     gradient_modes,
     heavy_ball_rate,
     spectral_condition_free,
-    one_step_duality,
     scaled_threshold,
     slow_mode,
 )

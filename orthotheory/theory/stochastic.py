@@ -25,6 +25,15 @@ def upper_mean_gradient(trace: Trace) -> np.ndarray:
     return upper_mean(prefix_mean_gradient(trace))
 
 
+def farther_end(values: np.ndarray, target: float) -> float:
+    """Return the end of the 95 % interval of the mean over seeds that is farther from the stated limit.
+
+    Both ends are one-sided, so a limit that holds within a tolerance holds for either end at that level.
+    """
+    high, low = float(upper_mean(values)), -float(upper_mean(-values))
+    return high if abs(high - target) >= abs(low - target) else low
+
+
 def momentum_bound(trace: Trace, noise_share: float = 1.0) -> np.ndarray:
     """Return the right side for K = 1, ..., steps; `noise_share` multiplies the terms with sigma."""
     o, problem = trace.method, trace.problem

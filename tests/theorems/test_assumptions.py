@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from orthotheory.problems import quadratic
 from orthotheory.theory import check, get
+from orthotheory.theory import floors as fl
 from orthotheory.theory import guarantees as gu
 from orthotheory.theory import inexact as ie
 from orthotheory.theory import momentum_theory as mt
+from orthotheory.theory import one_step as os
+from orthotheory.theory import order as od
 from orthotheory.theory.contract import AssumptionFails
 
 EXACT = dict(ie._exact_cases("smoke"))
@@ -72,3 +77,44 @@ def test_the_bound_of_the_adaptive_radius_is_below_its_plain_form():
         most = gap / lr + (2 if b0 < c else 1) * gu.turning(b0, c)
         plain = max(b0, level) + 2 / lr * (gap + lr * level * max(0.0, np.log(level / b0)))
         assert gu.turning(plain, c) >= most * (1 - 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"noise": (2.0, 4.1)}, "mean zero"),
+        ({"noise": (4.0, 2.0), "chance": 1 / 3}, "likelier"),
+        ({"lr": 0.1}, "short"),
+    ],
+)
+def test_noise_that_is_not_skewed_so_or_long_steps_are_refused_by_the_order(change, reason):
+    refuses("order-matters", od.Skewed("sign-then-average", 0.1, 0.005, 20, 100)._replace(**change), reason)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"errors": np.array([1.025, 0.3])}, "rank one"),
+        ({"errors": np.array([1.0, 0.0])}, "odd multiple"),
+        ({"steps": 10}, "passes it"),
+        ({"curvatures": np.array([1.0, -0.2])}, "positive"),
+    ],
+)
+def test_other_errors_are_refused_by_the_price_of_low_rank(change, reason):
+    refuses("low-rank-error", fl.rank_one(2, 0.0)._replace(**change), reason)
+
+
+@pytest.mark.parametrize("kind", ["flat curvature, rank 4", "flat error, rank 4"])
+def test_uneven_problems_wrong_steps_and_swapped_methods_are_refused_by_the_duality(kind):
+    even, uneven = (dict(os._one_step_cases("smoke", uneven=u)) for u in (0.0, 1e-6))
+    refuses("one-step-duality", uneven[kind], "flat")
+    refuses("one-step-duality", even[kind]._replace(method=dataclasses.replace(even[kind].method, lr=0.3)), "lr fits")
+    other = next(k for k in even if k.endswith("rank 4") and k != kind)
+    refuses("one-step-duality", even[kind]._replace(method=even[other].method), "flat")
+
+
+def test_momentum_is_refused_by_the_duality():
+    case = dict(os._one_step_cases("smoke"))["flat error, rank 4"]
+    refuses(
+        "one-step-duality", case._replace(method=dataclasses.replace(case.method, momentum=0.5)), "without momentum"
+    )
