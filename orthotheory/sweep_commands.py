@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,26 +135,28 @@ class _Bars:
 
 
 def _forecast(sweep, todo, o) -> int:
-    """Print how many runs and parts there are to do, and how long they take by a probe of some of them."""
-    from .sweep import run_chunk
+    """Print how many runs and parts there are to do, and what they will cost."""
+    from .sweep import forecast
 
-    probed = todo[:: max(1, len(todo) // 16)]
-    seconds, steps = 0.0, 0
-    for work in probed:
-        g = work.group
-        few = min(g.steps, 5)
-        began = time.perf_counter()
-        run_chunk(g.problem_config, g.method_config, work.lrs, work.seeds, few, max(few, 1), g.record, g.start,
-                  engine=o.engine, device=o.device)  # fmt: skip
-        seconds, steps = seconds + time.perf_counter() - began, steps + max(few, 1)
-    total = sum(w.group.steps for w in todo) * seconds / max(steps, 1) / max(o.jobs, 1)
-    content = {"runs": sweep.runs, "missing": sum(w.runs for w in todo), "parts": len(todo), "seconds": total}
+    cost = forecast(todo, jobs=o.jobs, device=o.device, engine=o.engine)
     if o.json:
-        _print_json(content)
-    else:
-        print(f"{content['runs']} runs, {content['missing']} of them missing, in {len(todo)} parts")
-        print(f"about {total:.1f} s with {o.jobs} jobs, by {len(probed)} probes of a few steps")
+        _print_json({**dataclasses.asdict(cost), "runs": sweep.runs, "missing": cost.runs})
+        return 0
+    print(f"{sweep.runs} runs, {cost.runs} of them missing, in {cost.parts} parts")
+    if cost.runs:
+        share = 100 * cost.products / max(cost.operations, 1.0)
+        print(f"about {cost.operations:.2g} floating-point operations, {share:.0f}% of them in matrix products")
+        if cost.uncounted:
+            print(f"(without {cost.uncounted} runs of methods whose operations cannot be counted)")
+        print(f"about {_duration(cost.seconds)} with {o.jobs} jobs, by {cost.probes} short runs on this machine")
     return 0
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def _report(results, folder: Path, as_json: bool, column: str | None = None) -> None:
