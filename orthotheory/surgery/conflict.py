@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ..arrays import Array, array_namespace, backend_of, check_number, device_of
-from .contract import Aggregator, Card, Rows, Weighted, combine, compress, divide, gram, rows_of
+from . import doubled
+from .cone import flat, put
+from .contract import Aggregator, Card, Rows, Weighted, divide, expand, gram, reduce, rows_of
 
 Order = Literal["random", "given"]
+WELL = 1e-3  # share of its length that a row keeps, from which float64 is enough
 VANISHED = 2.0**-46  # what rounding leaves of a row that is opposite to another, relative to the row
 
 
@@ -109,28 +112,47 @@ class GradVac(Aggregator):
     def advance(self, jacobian, state):
         target, count = state
         rows = rows_of(jacobian)
-        xp, m = array_namespace(rows.unit), rows.unit.shape[-2]
-        g = compress(rows)
-        length = xp.sqrt(xp.sum(g * g, axis=-1))
-        unit = divide(g, length[..., None] + xp.zeros_like(g))
-        turn = orders(rows, self.order, self.draws(count))
-        number = xp.arange(m, device=device_of(g))
-        a = xp.eye(m, dtype=g.dtype, device=device_of(g)) + xp.zeros_like(target)
-        v = +g
-        for step in range(m):
-            j = turn[..., step]
-            here = xp.astype(j[..., None] == number, g.dtype)  # (..., m, m): row i meets row j
-            other, size = here @ unit, xp.sqrt(xp.sum(v * v, axis=-1))
-            along = xp.sum(v * other, axis=-1)
-            phi = xp.clip(divide(along, size), -1.0, 1.0)
-            across = xp.sqrt(xp.sum((v - along[..., None] * other) ** 2, axis=-1))  # |v| sqrt(1 - phi^2)
-            t = xp.clip(xp.sum(here * target, axis=-1), -1 + 1e-12, 1 - 1e-12)
-            meets = (j != number) & (size > VANISHED * length) & (pick(length, j) > 0)
-            gain = across * t / xp.sqrt(1 - t**2) - along
-            gain = xp.where(meets & (phi < t), gain, xp.zeros_like(gain))
-            v = v + gain[..., None] * other
-            a = a + here * divide(gain[..., None], length[..., None, :] + xp.zeros_like(a))
-            rate = xp.where(meets, self.beta + xp.zeros_like(phi), xp.zeros_like(phi))
-            target = target + here * (rate * (phi - t))[..., None]
-        coefficients = xp.sum(a, axis=-2) * rows.scale
-        return rows.peak * combine(coefficients, rows.unit), (target, count + 1)
+        xp, (*batch, m, n) = array_namespace(rows.unit), rows.unit.shape
+        items, turn = flat(rows), xp.reshape(orders(rows, self.order, self.draws(count)), (-1, m, m))
+        given = xp.reshape(target, (-1, m, m))
+        g, q = reduce(items)
+        v, target, least = vaccinate(g, given, turn, self.beta)
+        x = expand(xp.sum(v, axis=-2), q)
+        hard = xp.nonzero(least < WELL)[0]
+        if hard.shape[0]:
+            some, given, turn = (xp.take(value, hard, axis=0) for value in (items.relative, given, turn))
+            v, exact, _ = vaccinate(doubled.doubled(some, some), given, turn, self.beta)
+            x = put(x, hard, xp.sum(v.high, axis=-2))
+            target = put(target, hard, exact)
+        return rows.peak * xp.reshape(x, (*batch, n)), (xp.reshape(target, (*batch, m, m)), count + 1)
+
+
+def vaccinate(g: Any, target: Array, turn: Array, beta: float) -> tuple[Any, Array, Array]:
+    """Return the corrected rows (b, m, n), the next targets, and the least a row was left with of its length, (b,).
+
+    `g` is an array or `Doubled`: what others left of an opposite row carries the rounding errors of the whole row.
+    """
+    xp, m = array_namespace(target), turn.shape[-1]
+    number = xp.arange(m, device=device_of(target))
+    length = doubled.root(doubled.total(g * g))
+    unit = doubled.ratio(g, doubled.entries(length, (..., None)))
+    start, v, least = doubled.of(length), g, xp.ones_like(target[:, 0, 0])
+    for step in range(m):
+        j = turn[..., step]
+        here = xp.astype(j[..., None] == number, target.dtype)  # (b, m, m): row i meets row j
+        if isinstance(unit, doubled.Doubled):
+            other: Any = doubled.Doubled(here @ unit.high, here @ unit.low)
+        else:
+            other = here @ unit
+        size, along = doubled.root(doubled.total(v * v)), doubled.total(v * other)
+        phi, rest = doubled.ratio(along, size), v - other * doubled.entries(along, (..., None))
+        across = doubled.root(doubled.total(rest * rest))  # |v| sqrt(1 - phi^2)
+        meets = (j != number) & (doubled.of(size) > VANISHED * start) & (pick(start, j) > 0)
+        t = xp.clip(xp.sum(here * target, axis=-1), -1 + 1e-12, 1 - 1e-12)
+        below = phi - t
+        gain = across * (t / xp.sqrt(1 - t**2)) - along
+        v = v + other * doubled.entries(doubled.keep(gain, meets & (doubled.of(below) < 0)), (..., None))
+        target = target + here * xp.where(meets, beta * doubled.of(below), xp.zeros_like(t))[..., None]
+        share = xp.where(meets, doubled.of(size) / xp.where(start > 0, start, xp.ones_like(start)), xp.ones_like(start))
+        least = xp.minimum(least, xp.min(share, axis=-1))
+    return v, target, least

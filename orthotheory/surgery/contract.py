@@ -218,13 +218,11 @@ def gram(rows: Array) -> Array:
     return rows @ array_namespace(rows).matrix_transpose(rows)
 
 
-def compress(rows: Rows) -> Array:
-    """Return vectors (..., m, min(m, n)) with the Gramian of `rows.relative`, by QR: the condition is not squared."""
-    return reduce(rows)[0]
-
-
 def reduce(rows: Rows) -> tuple[Array, Array | None]:
-    """Return (c, q) with rows.relative = c @ q^T and orthonormal columns q, None for the identity where n <= m."""
+    """Return (c, q) with rows.relative = c @ q^T and orthonormal columns q, None for the identity where n <= m.
+
+    By QR, so that the condition is not squared.
+    """
     xp = array_namespace(rows.unit)
     m, n = rows.unit.shape[-2:]
     if n <= m:
@@ -285,7 +283,6 @@ __all__ = [
     "Weighted",
     "check_jacobian",
     "combine",
-    "compress",
     "divide",
     "expand",
     "factor",

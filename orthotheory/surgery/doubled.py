@@ -11,6 +11,7 @@ from typing import Any
 
 from ..arrays import Array, array_namespace, device_of
 from .compensated import dot, two_product, two_sum
+from .contract import divide
 
 SINGULAR = 1e-25  # squared sine of a row to the others up to which it depends on them
 
@@ -86,6 +87,38 @@ class Doubled:
         """Return the items with these numbers along the first axis."""
         xp = array_namespace(self.high)
         return Doubled(xp.take(self.high, index, axis=0), xp.take(self.low, index, axis=0))
+
+
+def of(x: Array | Doubled) -> Array:
+    """Return x rounded to float64."""
+    return x.high if isinstance(x, Doubled) else x
+
+
+def total(x: Any) -> Any:
+    """Return the sum over the last axis of an array or a `Doubled`."""
+    return x.sum() if isinstance(x, Doubled) else array_namespace(x).sum(x, axis=-1)
+
+
+def root(x: Any) -> Any:
+    """Return the square root of an array or a `Doubled`."""
+    return x.sqrt() if isinstance(x, Doubled) else array_namespace(x).sqrt(x)
+
+
+def ratio(a: Any, b: Any) -> Any:
+    """Return a / b, 0 where b is 0, of two arrays or a `Doubled` and either."""
+    return a / b if isinstance(a, Doubled) else divide(a, b + array_namespace(a).zeros_like(a))
+
+
+def keep(x: Any, mask: Array) -> Any:
+    """Return x where `mask`, 0 elsewhere."""
+    return (
+        x.where(mask) if isinstance(x, Doubled) else array_namespace(x).where(mask, x, array_namespace(x).zeros_like(x))
+    )
+
+
+def entries(x: Any, key: Any) -> Any:
+    """Return the entries at a basic index."""
+    return x.at(key) if isinstance(x, Doubled) else x[key]
 
 
 def doubled(x: Any, like: Array) -> Doubled:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..arrays import Array, array_namespace
+from ..arrays import Array, array_namespace, device_of
 from ..polar.svd import svd_of_moderate
-from .compensated import dot, two_product, two_sum
+from . import doubled
+from .compensated import dot
 from .cone import flat, put
 from .contract import Card, Rows, Weighted, divide, preference
 
 WELL = 1e-2  # s_min / s_1 of the unit rows from which one SVD is enough
-REFINEMENTS = 3
 
 
 class EqualProjection(NamedTuple):
@@ -27,8 +27,8 @@ def equal_projection(rows: Rows, p: Array) -> EqualProjection:
     """Solve H b = p with least norm, in least squares where the rows are dependent.
 
     Zero rows take no part. Singular values up to max(m, n) eps s_1 count as zero, and so does a b of 32 m eps |p|, as
-    opposite rows leave it. Independent rows that are ill-conditioned are solved again with residuals in doubled
-    precision, so that b is accurate to rounding up to cond(H) of about 1e7. Cost: one SVD.
+    opposite rows leave it. Independent rows that are ill-conditioned are solved again on the Gramian in 32 digits, so
+    that b and sum(a) are accurate to rounding up to cond(H) of about 1e8. Cost: one SVD.
     """
     xp = array_namespace(rows.unit)
     *batch, m, n = rows.unit.shape
@@ -47,34 +47,19 @@ def equal_projection(rows: Rows, p: Array) -> EqualProjection:
     rank, rows_alive = (xp.sum(xp.astype(t, s.dtype), axis=-1) for t in (s > 0, alive))
     least = xp.min(xp.where(s > 0, s, s[:, :1]), axis=-1)
     hard = (rank == rows_alive) & (least < WELL * s[:, 0])
-    if bool(xp.any(hard)):
-        index = xp.nonzero(hard)[0]
-        some = (xp.take(t, index, axis=0) for t in (items.unit, items.norm, u, s, p, a))
-        b, a, low = (put(t, index, new) for t, new in zip((b, a, low), _refine(*some), strict=True))
+    index = xp.nonzero(hard)[0]
+    if index.shape[0]:
+        unit, wanted, active = (xp.take(value, index, axis=0) for value in (items.unit, p, alive))
+        square = doubled.gram(unit)
+        length = square.where(xp.eye(m, dtype=xp.bool, device=device_of(p))).sum().sqrt()
+        (exact,), kept = doubled.solve(square, [length * wanted], active)
+        good = xp.all(kept | ~active, axis=-1)
+        before = (xp.take(value, index, axis=0) for value in (b, a, low))
+        after = (doubled.combine(exact, unit), exact.high, exact.low)
+        new = (xp.where(good[:, None], *pair) for pair in zip(after, before, strict=True))
+        b, a, low = (put(total, index, value) for total, value in zip((b, a, low), new, strict=True))
     shapes = (*batch, m)
     return EqualProjection(xp.reshape(b, (*batch, n)), xp.reshape(a, shapes), xp.reshape(low, shapes))
-
-
-def _refine(unit: Array, norm: Array, u: Array, s: Array, p: Array, a: Array) -> tuple[Array, Array, Array]:
-    """Correct a by (H H^T)^-1 (p - H b); rows, norms, a and b enter in doubled precision. A step gains eps cond^2."""
-    xp = array_namespace(unit)
-    columns = xp.matrix_transpose(unit)
-    square, square_low = dot(unit, unit)
-    product, product_low = two_product(norm, norm)
-    norm_low = divide(square - product + (square_low - product_low), 2 * norm)
-    low = xp.zeros_like(a)
-    for left in range(REFINEMENTS, -1, -1):
-        high, tail = dot(columns, a[:, None, :])
-        b, rest = two_sum(high, tail + (columns @ low[..., None])[..., 0])
-        if left == 0:
-            return b, a, low
-        high, tail = dot(
-            xp.concat([unit, -norm[..., None]], axis=-1), xp.concat([b[:, None, :] + 0 * unit, p[..., None]], axis=-1)
-        )
-        lack = norm_low * p - high - (tail + (unit @ rest[..., None])[..., 0])
-        y = divide((xp.matrix_transpose(u) @ divide(lack, norm)[..., None])[..., 0], s * s)
-        a, low = two_sum(a, low + divide((u @ y[..., None])[..., 0], norm))
-    raise AssertionError
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,24 @@ def equal_angle(j):
     p = np.any(h != 0, axis=-1).astype(Wide)
     y = np.where(alive, np.einsum("bmr,bm->br", u, p) / np.where(alive, s, 1), 0)
     y = np.where(length(y) > 1e-13 * length(p), y, 0)
-    return times(v, y), times(u, np.where(alive, y / np.where(alive, s, 1), 0))
+    b, c = times(v, y), times(u, np.where(alive, y / np.where(alive, s, 1), 0))
+    for i in np.nonzero(np.any(alive & (s < 1e-6 * s[:, :1]), axis=1) & (alive.sum(axis=1) == p.sum(axis=1)))[0]:
+        b[i], c[i] = fifty_digits(j[i], p[i] > 0)  # where even 64 bits of mantissa are few
+    return b, c
+
+
+def fifty_digits(j, rows):
+    """The same for one Jacobian with independent rows: b = J^T v with G v = sqrt(diag G)."""
+    import mpmath
+
+    with mpmath.workdps(50):
+        a = mpmath.matrix(j[rows].astype(float).tolist())  # the entries were float64
+        g = a * a.T
+        d = [mpmath.sqrt(g[i, i]) for i in range(a.rows)]
+        v = mpmath.lu_solve(g, mpmath.matrix(d))
+        b, c = np.array((a.T * v).tolist())[:, 0], np.zeros(len(j), Wide)
+        c[rows] = [Wide(mpmath.nstr(v[i] * d[i], 25)) for i in range(a.rows)]
+        return np.array([Wide(mpmath.nstr(x, 25)) for x in b]), c
 
 
 def config(j):
