@@ -160,30 +160,44 @@ def emit(product: Product, target: Target, module: dict[str, str]) -> str:
         return name
     f = Function(target)
     lanes = target.lanes if target.interleaved else 1
-    height, width = _tile(product, target)
-    step = width * (1 if target.interleaved else target.lanes)
-    columns = product.columns if target.interleaved else -(-product.columns // target.lanes) * target.lanes
-    rows = columns if product.symmetric else product.rows
-    for j in range(0, columns, step):
-        w = min(step, columns - j) // (1 if target.interleaved else target.lanes)
-        for i in range(0, rows, height):
-            if product.symmetric and i + height <= j:
-                continue
-            mirrored = product.symmetric and i >= j + step
-            h = min(height, rows - i)
-            tile = _emit_tile(product, target, h, w, mirrored, module)
-            pointers = [
-                f.at("%a", i * product.a_row * (1 if product.shared_a else lanes)),
-                f.at("%b", j * (1 if product.shared_b else lanes)),
-                f.at("%c", (i * product.c_row + j) * lanes),
-                f.at("%d", (i * product.c_row + j) * lanes),
-                f.at("%c", (j * product.c_row + i) * lanes),
-            ]
-            listed = ", ".join(f"ptr {p}" for p in pointers)
-            t = target.scalar
-            f.put(f"call void {tile}({listed}, {t} %alpha, {t} %beta)")
+    for i, j, h, w, mirrored in _tiles(product, target):
+        tile = _emit_tile(product, target, h, w, mirrored, module)
+        pointers = [
+            f.at("%a", i * product.a_row * (1 if product.shared_a else lanes)),
+            f.at("%b", j * (1 if product.shared_b else lanes)),
+            f.at("%c", (i * product.c_row + j) * lanes),
+            f.at("%d", (i * product.c_row + j) * lanes),
+            f.at("%c", (j * product.c_row + i) * lanes),
+        ]
+        listed = ", ".join(f"ptr {p}" for p in pointers)
+        t = target.scalar
+        f.put(f"call void {tile}({listed}, {t} %alpha, {t} %beta)")
     module[name] = f.text(f"define internal void {name}({_parameters(target)}) noinline")
     return name
+
+
+def _tiles(product: Product, target: Target) -> Iterator[tuple[int, int, int, int, int]]:
+    """Cut a product into tiles: first row and column, rows, register columns, and how many of those to mirror.
+
+    Of a symmetric product each block of rows ends at the diagonal.
+    """
+    unit = 1 if target.interleaved else target.lanes  # columns of a register
+    columns = -(-product.columns // unit) * unit
+    height, width = _tile(product, target)
+    if not product.symmetric:
+        for j in range(0, columns, width * unit):
+            for i in range(0, product.rows, height):
+                yield i, j, min(height, product.rows - i), min(width, (columns - j) // unit), 0
+        return
+    block = max(height, unit)
+    for top in range(0, columns, block):
+        end = min(top + block, columns)
+        for j in range(0, end, width * unit):
+            w = min(width, (end - j) // unit)
+            h = block if w == 1 else height  # few columns want many rows
+            mirrored = sum(j + (v + 1) * unit <= top for v in range(w))
+            for i in range(top, end, h):
+                yield i, j, min(h, end - i), w, mirrored
 
 
 def _parameters(target: Target, mirror: bool = False) -> str:
@@ -193,17 +207,17 @@ def _parameters(target: Target, mirror: bool = False) -> str:
 
 def _tile(product: Product, target: Target) -> tuple[int, int]:
     """Return rows and register columns of a tile."""
+    many = target.registers == 32
     if target.interleaved:
-        return (4, 4) if target.registers == 32 else (3, 3)
-    registers = -(-product.columns // target.lanes)
+        return (4, 4) if many else (3, 3)
     if product.symmetric:
-        return target.lanes, 1
-    if registers == 1:
-        return (16, 1) if target.registers == 32 else (8, 1)
-    return (8, 2) if target.registers == 32 else (6, 2) if target.bytes * target.lanes == 32 else (4, 2)
+        return min(target.lanes, 8 if many else 4), 2  # what is mirrored has a power of two of rows
+    if product.columns <= target.lanes:
+        return (16 if many else 8), 1
+    return (8, 2) if many else (6, 2) if target.bytes * target.lanes == 32 else (4, 2)
 
 
-def _emit_tile(product: Product, target: Target, h: int, w: int, mirrored: bool, module: dict[str, str]) -> str:
+def _emit_tile(product: Product, target: Target, h: int, w: int, mirrored: int, module: dict[str, str]) -> str:
     key = (*product[2:], h, w, mirrored)
     name = "@tile_" + "_".join(str(int(x)) for x in key)
     if name in module:
@@ -251,27 +265,39 @@ def _emit_tile(product: Product, target: Target, h: int, w: int, mirrored: bool,
             x = f.let(f"fadd contract {t.vector} {y}, {x}")
         f.store(t.vector, x, f.at("%c", place))
         done[r, v] = x
-    if mirrored and t.interleaved:
-        for (r, v), x in done.items():
-            f.store(t.vector, x, f.at("%e", (v * product.c_row + r) * lanes))
-    elif mirrored:
-        for r, x in enumerate(_transposed(f, [done[r, 0] for r in range(h)])):
-            f.store(t.vector, x, f.at("%e", r * product.c_row))
+    for v in range(mirrored):
+        column = [done[r, v] for r in range(h)]
+        if t.interleaved:
+            for r, x in enumerate(column):
+                f.store(t.vector, x, f.at("%e", (v * product.c_row + r) * lanes))
+        else:
+            for r, x in enumerate(_transposed(f, column)):
+                f.store(f"<{h} x {t.scalar}>", x, f.at("%e", (v * t.lanes + r) * product.c_row))
     module[name] = f.text(f"define internal void {name}({_parameters(t, True)}) noinline")
     return name
 
 
 def _transposed(f: Function, rows: list[str]) -> list[str]:
-    """Transpose a square of registers by exchanging blocks of 1, 2, 4, ... entries."""
-    t, n = f.target, len(rows)
+    """Transpose registers, a power of two of them, by exchanging blocks of 1, 2, 4, ... entries."""
+    t, h = f.target, len(rows)
+    n = t.lanes
+
+    def shuffled(pair: str, picked: list[int]) -> str:
+        listed = ", ".join(f"i32 {k}" for k in picked)
+        return f.let(f"shufflevector {pair}, <{len(picked)} x i32> <{listed}>")
+
     step = 1
-    while step < n:
-        for i in range(n):
+    while step < h:
+        for i in range(h):
             if i & step:
                 continue
             pair = f"{t.vector} {rows[i]}, {t.vector} {rows[i | step]}"
-            low = ", ".join(f"i32 {j if not j & step else n + j - step}" for j in range(n))
-            high = ", ".join(f"i32 {j + step if not j & step else n + j}" for j in range(n))
-            rows[i], rows[i | step] = (f.let(f"shufflevector {pair}, <{n} x i32> <{mask}>") for mask in (low, high))
+            low = [k if not k & step else n + k - step for k in range(n)]
+            high = [k + step if not k & step else n + k for k in range(n)]
+            rows[i], rows[i | step] = shuffled(pair, low), shuffled(pair, high)
         step *= 2
-    return rows
+    if h == n:
+        return rows
+    # register i holds, one after the other, the rows i, h + i, 2 h + i, ... of the transpose
+    parts = [range(first, first + h) for first in range(0, n, h)]
+    return [shuffled(f"{t.vector} {row}, {t.vector} poison", list(part)) for part in parts for row in rows]
