@@ -24,4 +24,4 @@ def test_the_notebook_has_the_cells_of_its_script_and_no_outputs(script):
 
 
 def test_there_is_a_notebook_for_every_room():
-    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{i:02d}" for i in range(1, 8)]
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{i:02d}" for i in range(1, 9)]
