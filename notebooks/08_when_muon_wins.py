@@ -88,10 +88,11 @@ state("spectral-condition-free")
 
 
 # %% [markdown]
-# Six modes, curvatures from $1/\kappa$ (light) to 1 (dark). Left: gradient descent waits for the flattest mode. Middle:
-# spectral descent arrives with all modes at once, whatever $\kappa$, and then jumps across the optimum for ever. Right:
-# the loss. Move $\kappa$ and the budget: at small $\kappa$ the straight line loses against the exponential, at large
-# $\kappa$ it wins until the exponential has had its time.
+# Six modes, curvatures from $1/\kappa$ (light) to 1 (dark). Left: gradient descent waits for the flattest mode and, at
+# its best rate $2/(L+\mu)$, as long for the sharpest, which overshoots. Middle: spectral descent arrives with all modes
+# at once, whatever $\kappa$, and then jumps across the optimum for ever. Right: the loss. Move $\kappa$ and the budget:
+# at small $\kappa$ the straight line loses against the exponential, at large $\kappa$ it wins until the exponential has
+# had its time.
 
 
 # %%
@@ -108,7 +109,7 @@ def two_ways(condition=300.0, budget=60):
         for ax, (name, method), color in zip(axes, methods.items(), (GRADIENT, SPECTRAL_COLOR), strict=False):
             trace = ot.run(problem, method, int(budget), record=("iterate", "gap"))
             modes = np.abs(np.diagonal(trace["iterate"], axis1=1, axis2=2))
-            for i, shade in enumerate(np.linspace(0.25, 1, 6)):
+            for i, shade in enumerate(np.linspace(1, 0.25, 6)):
                 ax.plot(modes[:, i], color=color, alpha=shade, lw=1.0)
             ax.set(xlabel="step", ylim=(0, 1.05), title=name)
             axes[2].plot(np.maximum(trace["gap"] / trace["gap"][0], 1e-16), color=color)
@@ -158,8 +159,8 @@ sides.style.format("{:.2f}", subset=["decades", "± (95 %)"])
 # ## 3. Duality: flat curvature or flat errors
 #
 # Scale the spectral step by the dual norm, $X-\frac1L\|G\|_*\operatorname{polar}(G)$, and the fixed radius is gone.
-# What is left is the geometry, and it has an exact dual: one step of gradient descent is enough where the *curvature* is
-# flat, one scaled spectral step where the *error* is.
+# What is left is the geometry, and it has an exact dual: one step of gradient descent is enough where the *curvature*
+# is flat, one scaled spectral step where the *error* is.
 
 # %%
 state("one-step-duality")
