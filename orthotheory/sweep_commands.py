@@ -12,6 +12,7 @@ from typing import Any, Literal
 from .options import JSON, Option, parse
 from .storage import plain
 
+LONG = 60  # rows up to which the table of best rates is printed whole
 BARS = 12  # methods up to which each has a bar of its own
 
 
@@ -96,15 +97,31 @@ def results_command(arguments: list[str]) -> int:
         if o.export:
             print(f"wrote {results.export(folder / ('results.csv' if o.export == 'csv' else 'results.nc'))}")
         if o.plot:
-            from .plotting import save_figure
-            from .plotting.sweep import draw_sweep
-
-            final, summary, count = results.final(o.column), results.summary(o.column), len(results.sweep.problems)
-            draw = functools.partial(draw_sweep, final, summary)
-            for path in save_figure(draw, folder / "sweep", (6.5, 2.4 * count)):
+            for path in _plot(results, folder, o.column):
                 print(f"wrote {path}")
         _report(results, folder, o.json, o.column)
     return 0
+
+
+def _plot(results, folder: Path, column: str | None):
+    """Draw lines where there are few methods, a map of distances to the best where there are many."""
+    from .plotting import save_figure
+    from .plotting.sweep import FEW, draw_lines, draw_map, figure_size
+
+    column = column or results.sweep.record[0]
+    best, at_best = results.best_rates(column), results.at_best_rates(column)
+    draw: Any
+    if best["method"].nunique() <= FEW:
+        draw = functools.partial(draw_lines, results.final(column), at_best.summary(column), column)
+    else:
+        first = at_best.table.query("k == 0").groupby(["problem", "method"])[column].median().rename("first")
+        best = best.join(first, on=["problem", "method"])
+        targets = len(results.sweep.targets) == len(results.sweep.problems)
+        if targets:
+            steps = at_best.time_to_target(column=column).groupby(["problem", "method"])["steps"].median()
+            best = best.join(steps, on=["problem", "method"])
+        draw = functools.partial(draw_map, best, targets)
+    return save_figure(draw, folder / "sweep", figure_size(best))
 
 
 class _Bars:
@@ -166,7 +183,12 @@ def _report(results, folder: Path, as_json: bool, column: str | None = None) -> 
                      "lost": results.diverged().to_dict("records"),
                      "damaged": [p.name for p in results.damaged]})  # fmt: skip
         return
-    print(best.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+    shown = best
+    if len(best) > LONG:  # the whole is a picture or an export
+        print("The three best methods on each problem; all of them with --json, --plot or --export:")
+        leading = best.sort_values("final", kind="stable").groupby("problem", sort=False).head(3).index
+        shown = best.loc[sorted(leading)]
+    print(shown.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
     if best["at edge"].any():
         print("at edge: the best rate is the smallest or largest of its grid; widen the grid there.")
     print(f"{results.sweep.runs} runs in {folder}")

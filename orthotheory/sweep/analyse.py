@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,6 +113,13 @@ class Results:
                 "lost": int((group["reason"] != "").sum()), "runs": len(group),
             })  # fmt: skip
         return pandas.DataFrame(rows)
+
+    def at_best_rates(self, column: str | None = None) -> Results:
+        """Return the runs at the best rate of each problem and method; all of a method that has its own rate."""
+        best = self.best_rates(column)[["problem", "method", "lr"]].rename(columns={"lr": "best"})
+        merged = self.table.merge(best, on=["problem", "method"], how="left")
+        kept = (merged["lr"] == merged["best"]) | merged["lr"].isna()
+        return dataclasses.replace(self, table=merged[kept].drop(columns="best").reset_index(drop=True))
 
     def summary(self, column: str | None = None, *, level: float = 0.95):
         """Return per problem, method, rate and step the median over seeds with its bootstrap interval."""
