@@ -11,6 +11,7 @@ from .algorithms import ALGORITHMS
 from .certificate import Certificate, certify, planned_efficiency
 from .express import POLAR_EXPRESS, POLAR_EXPRESS_5, POLAR_EXPRESS_DION, polar_express
 from .frechet import polar_condition, polar_derivative, polar_derivative_adjoint
+from .half import HalfPrecision
 from .plan import Plan
 from .planner import alternatives, plan_for
 from .presets import PRESETS
@@ -121,6 +122,7 @@ __all__ = [
     "Adaptive",
     "AnyPlan",
     "Certificate",
+    "HalfPrecision",
     "Normalization",
     "Plan",
     "Schedule",
