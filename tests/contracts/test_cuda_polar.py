@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from orthotheory import kernels
 from orthotheory.arrays import backend, cuda_is_available, to_host
 from orthotheory.kernels import cuda
-from orthotheory.kernels.cuda import Kernels
+from orthotheory.kernels.cuda import Kernels, calls
 from orthotheory.kernels.cuda.processors import Host, host_compiler
 from orthotheory.polar import MUON_JORDAN, MUON_QUINTIC, MUON_TORCH, NEWTON_SCHULZ_CUBIC, SCHEDULES, engine
 
@@ -53,6 +53,21 @@ def test_the_order_of_the_threads_changes_no_bit(shape):
     """A thread that read what another writes in the same phase would show here: a race on a GPU."""
     g = np.random.default_rng(1).standard_normal((2, *shape)).astype("float32")
     assert np.array_equal(small_polar(g, MUON_QUINTIC), small_polar(g, MUON_QUINTIC, BACKWARDS))
+
+
+def test_every_tile_and_every_amount_of_memory_gives_the_same_map():
+    """Panels of 8 columns, as where the shared memory is short, and tiles that are larger than they need be."""
+    for shape in [(1, 1), (13, 13), (9, 50), (30, 30)]:
+        g = np.random.default_rng(7).standard_normal((2, *shape)).astype("float32")
+        for tile in (2, 4, 8):
+            narrow = Host()
+            narrow.shared_limit = calls.polar_memory(shape[0], 8, 4, tile)
+            for build in (cuda.host, Kernels(narrow)):
+                if shape[0] <= 16 * tile:
+                    x = build.small_polar(g, MUON_QUINTIC.coefficients, tile=tile)
+                    assert np.abs(x - MUON_QUINTIC.apply(g.astype(float))).max() <= error_bound(MUON_QUINTIC, g)
+    with pytest.raises(ValueError, match="with tile 2"):
+        cuda.host.small_polar(np.zeros((33, 33)), MUON_QUINTIC.coefficients, tile=2)
 
 
 @pytest.mark.parametrize("label", hard_matrices())

@@ -28,13 +28,14 @@ def test_a_gram_matrix_with_its_sum_is_numpys(shape, dtype):
     a = rng.standard_normal((2, *shape)).astype(dtype)
     d = rng.standard_normal((2, shape[0], shape[0])).astype(dtype)
     d = d + d.swapaxes(1, 2)
-    c = cuda.host.symmetric_product(a, d=d, alpha=0.5, beta=-2.0, gamma=3.0)
     wide, eye = a.astype(np.longdouble), np.eye(shape[0])
     exact = 0.5 * wide @ wide.swapaxes(1, 2) - 2.0 * d + 3.0 * eye
     reach = 0.5 * np.abs(a) @ np.abs(a).swapaxes(1, 2) + 2.0 * np.abs(d) + 3.0 * eye
-    close(c, exact, reach, shape[1], eps_of(a))
-    assert np.array_equal(c, c.swapaxes(1, 2))
-    assert c.dtype == dtype
+    for patch in (4, 8):
+        c = cuda.host.symmetric_product(a, d=d, alpha=0.5, beta=-2.0, gamma=3.0, patch=patch)
+        close(c, exact, reach, shape[1], eps_of(a))
+        assert np.array_equal(c, c.swapaxes(1, 2))
+        assert c.dtype == dtype
 
 
 @settings(max_examples=40, deadline=None)
@@ -106,6 +107,8 @@ def test_what_does_not_fit_is_refused():
         cuda.host.symmetric_product(a, np.ones((4, 4)))
     with pytest.raises(ValueError, match=r"d of shape \(3, 3\)"):
         cuda.host.symmetric_product(a, beta=1.0)
+    with pytest.raises(ValueError, match="patch"):
+        cuda.host.symmetric_product(a, patch=5)
     with pytest.raises(TypeError, match="complex128"):
         cuda.host.symmetric_product(a.astype(complex))
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from ...arrays import Array, dtype_name
 from .optimizer_steps import MOST_THREADS, Steps
-from .sources import ACCUMULATORS, C_TYPES, MOST_ROWS, variant
+from .sources import ACCUMULATORS, C_TYPES, MOST_ROWS, PATCHES, TILES, variant
 
 PIVOT_THREADS = 128
-PRODUCT_SIDE, PRODUCT_DEPTH = 64, 16  # of a tile of symmetric_product.cu
+PRODUCT_DEPTH = 16  # columns of a strip in symmetric_product.cu
+WIDE_FROM = 256  # rows
 
 
 class Pivots(NamedTuple):
@@ -39,6 +40,7 @@ class Kernels(Steps):
         epsilon: float = 0.0,
         clamp: bool = False,
         dtype: str | None = None,
+        tile: int | None = None,
     ) -> Array:
         """Run odd polynomials on the singular values of each matrix, one block of threads a matrix.
 
@@ -52,6 +54,8 @@ class Kernels(Steps):
         coefficients : one sequence a step, lowest degree first
         safety, epsilon, clamp
             As in `polar.Normalization`; `clamp` takes the larger of the two terms instead of their sum.
+        tile : 2, 4 or 8, optional
+            Side of a thread's part of a product, for measurements; min(m, n) <= 16 tile.
 
         Returns
         -------
@@ -71,8 +75,11 @@ class Kernels(Steps):
         if dtype not in C_TYPES or not coefficients or g.ndim < 2:
             raise TypeError(f"small_polar needs matrices of {', '.join(C_TYPES)} and a step; got {dtype}, {g.shape}.")
         m, n = int(g.shape[-2]), int(g.shape[-1])
-        if not self.small_polar_fits((m, n), dtype):
-            raise ValueError(f"small_polar needs 1 <= min(m, n) <= 128 and its shared memory; got {m} x {n} {dtype}.")
+        if not self.small_polar_fits((m, n), dtype, tile):
+            raise ValueError(
+                f"small_polar needs 1 <= min(m, n) <= 128 (16 times a tile of 2, 4 or 8 that is asked for) and the "
+                f"shared memory for it; got {m} x {n} {dtype}{f' with tile {tile}' if tile else ''}."
+            )
         xp = self.processor.xp
         g = xp.ascontiguousarray(g)
         out = xp.empty_like(g)
@@ -81,10 +88,10 @@ class Kernels(Steps):
         wide = m <= n
         strides = (n, 1) if wide else (1, n)
         m, n = min(m, n), max(m, n)
-        tile, number = tile_of(m), np.dtype("float64" if dtype == "float64" else "float32")
-        width = panel_width(m, n, number.itemsize, self.processor.shared_limit)
-        threads = polar_threads(m, n)
-        shared = polar_memory(m, width, number.itemsize)
+        tile, number = tile or tile_of(m), np.dtype("float64" if dtype == "float64" else "float32")
+        width = panel_width(m, n, number.itemsize, self.processor.shared_limit, tile)
+        threads = polar_threads(m, n, tile)
+        shared = polar_memory(m, width, number.itemsize, tile)
         terms = max(map(len, coefficients))
         table = tuple(float(c) for step in coefficients for c in [*step, *[0.0] * (terms - len(step))])
         work = out if width >= n else xp.empty(g.shape, number)
@@ -149,6 +156,7 @@ class Kernels(Steps):
         beta: float = 0.0,
         gamma: float = 0.0,
         dtype: str | None = None,
+        patch: int | None = None,
     ) -> Array:
         """Return C = alpha A B^T + beta D + gamma I, one triangle computed and mirrored.
 
@@ -161,6 +169,8 @@ class Kernels(Steps):
             factors; this is not checked, and the lower triangle is what comes out.
         d : array (..., m, m), optional
             Symmetric; needed where beta is not 0.
+        patch : 4 or 8, optional
+            Side of a thread's part, a sixteenth of a block's; 8 from 256 rows on, where there are blocks enough.
 
         Returns
         -------
@@ -189,14 +199,18 @@ class Kernels(Steps):
         xp = self.processor.xp
         c = xp.empty((*batch, m, m), a.dtype)
         number = np.float64 if dtype == "float64" else np.float32
-        strips, count = -(-m // PRODUCT_SIDE), math.prod(batch)
+        patch = patch or (8 if m >= WIDE_FROM else 4)
+        if patch not in PATCHES:
+            raise ValueError(f"symmetric_product needs a patch of {PATCHES}; got {patch}.")
+        side = 16 * patch
+        strips, count = -(-m // side), math.prod(batch)
         if count and m:
             a = xp.ascontiguousarray(a)
             b = a if b is a else xp.ascontiguousarray(b)
             d = c if d is None else xp.ascontiguousarray(d)
             self.processor.launch(
-                variant("symmetric_product", dtype), count * strips * (strips + 1) // 2, MOST_THREADS,
-                2 * PRODUCT_DEPTH * (PRODUCT_SIDE + 4) * np.dtype(number).itemsize,
+                variant("symmetric_product", dtype, PATCH=patch), count * strips * (strips + 1) // 2, MOST_THREADS,
+                2 * PRODUCT_DEPTH * (side + 4) * np.dtype(number).itemsize,
                 a, b, d, c, number(alpha), number(beta), number(gamma), np.int32(m), np.int32(k), np.int32(strips),
             )  # fmt: skip
         return c
@@ -215,12 +229,13 @@ class Kernels(Steps):
         clamp = normalization.rule == "clamp"
         return self.small_polar(g, steps, safety=normalization.safety, epsilon=normalization.epsilon, clamp=clamp)
 
-    def small_polar_fits(self, shape: tuple[int, ...], dtype: str) -> bool:
+    def small_polar_fits(self, shape: tuple[int, ...], dtype: str, tile: int | None = None) -> bool:
         """Say whether `small_polar` takes matrices of this shape and dtype on this processor."""
         m, n = min(shape[-2:]), max(shape[-2:])
-        if not 1 <= m <= 128 or dtype not in ACCUMULATORS:
+        tile = tile or tile_of(m)
+        if not 1 <= m <= 16 * tile or tile not in TILES or dtype not in ACCUMULATORS:
             return False
-        return panel_width(m, n, 8 if dtype == "float64" else 4, self.processor.shared_limit) > 0
+        return panel_width(m, n, 8 if dtype == "float64" else 4, self.processor.shared_limit, tile) > 0
 
 
 def tile_of(m: int) -> int:
@@ -228,28 +243,25 @@ def tile_of(m: int) -> int:
     return 2 if m <= 16 else 4 if m <= 64 else 8
 
 
-def polar_threads(m: int, n: int) -> int:
+def polar_threads(m: int, n: int, tile: int) -> int:
     """Return a power of two: a thread for each tile of an m x m product, more for a long X, at most 256."""
-    tile = tile_of(m)
     wanted = max(math.ceil(m / tile) ** 2, m * n // tile**2, 32)
     return min(MOST_THREADS, 1 << (wanted - 1).bit_length())
 
 
-def polar_memory(m: int, width: int, itemsize: int) -> int:
+def polar_memory(m: int, width: int, itemsize: int, tile: int) -> int:
     """Return the bytes of shared memory for two m x m matrices, a panel and the sums of the threads."""
-    tile = tile_of(m)
     padded = math.ceil(m / tile) * tile
-    line = math.ceil(width / tile) * tile + 1
+    line = (math.ceil(width / 4) | 1) * 4  # an odd number of packs
     return (2 * padded * padded + padded * line + MOST_THREADS) * itemsize
 
 
-def panel_width(m: int, n: int, itemsize: int, limit: int) -> int:
-    """Return how many columns of X stay in shared memory: all of them if they fit, 0 if not even one tile does."""
-    if polar_memory(m, n, itemsize) <= limit:
+def panel_width(m: int, n: int, itemsize: int, limit: int, tile: int) -> int:
+    """Return how many columns of X stay in shared memory: all of them if they fit, 0 if not even one pack does."""
+    if polar_memory(m, n, itemsize, tile) <= limit:
         return n
-    tile = tile_of(m)
-    room = (limit - polar_memory(m, 0, itemsize)) // (math.ceil(m / tile) * tile * itemsize)
-    return max(0, room // tile * tile)
+    room = (limit - polar_memory(m, 0, itemsize, tile)) // (math.ceil(m / tile) * tile * itemsize)
+    return max(0, room // 8 * 8)  # an even number of packs becomes odd by the one that `polar_memory` counts for 0
 
 
 __all__ = ["Kernels", "Pivots", "panel_width", "polar_memory", "polar_threads", "tile_of"]

@@ -5,6 +5,7 @@
 // have bounds that are equal for all threads of a block.
 //
 //   KERNEL name(...)            an entry point, launched with blocks of `block_threads` threads
+//   KERNEL_FOR(threads, blocks) the same, with registers for so many blocks of at most so many threads on an SM
 //   PHASE { ... thread ... }    what each thread does up to the next barrier; no break, continue or return
 //   PRIVATE(type, name, n)      n registers of each thread that live across phases; MINE(name) inside a phase
 //   shared_memory<T>()          the block's memory, as many bytes as the launch asked for
@@ -14,6 +15,7 @@
 #ifdef __CUDACC__
 
 #define KERNEL extern "C" __global__ void
+#define KERNEL_FOR(threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks)
 #define FUNCTION __device__ __forceinline__
 #define FUNCTION_OF_CLASS static __device__ __forceinline__
 #define PHASE for (int thread = threadIdx.x, once = 1; once; once = 0, __syncthreads())
@@ -38,6 +40,7 @@ FUNCTION T* shared_memory() {
 using std::abs, std::cosh, std::fmax, std::isfinite, std::ilogb, std::ldexp, std::sqrt;
 
 #define KERNEL extern "C" void
+#define KERNEL_FOR(threads, blocks) extern "C" void
 #define FUNCTION static inline
 #define FUNCTION_OF_CLASS static inline
 #define PHASE for (int turn = 0, thread = first_thread(); turn < block_threads; ++turn, thread = next_thread(thread))
@@ -120,6 +123,17 @@ struct limits<double> {
     FUNCTION_OF_CLASS double infinity() { return 1.7e308 * 10.0; }
     FUNCTION_OF_CLASS double nan() { return infinity() - infinity(); }
 };
+
+// Neighbors that are loaded at once, aligned to their size or to 16 bytes.
+template <class T, int COUNT>
+struct alignas(COUNT * sizeof(T) < 16 ? COUNT * sizeof(T) : 16) Pack {
+    T of[COUNT];
+};
+template <int COUNT, class T>
+FUNCTION void load_pack(const T* from, T* to) {
+    const Pack<T, COUNT> pack = *reinterpret_cast<const Pack<T, COUNT>*>(from);
+    UNROLL for (int i = 0; i < COUNT; ++i) to[i] = pack.of[i];
+}
 
 // The power of two next to the largest magnitude `peak`, as arrays.magnitude takes it: 1 for zero.
 template <class T>

@@ -6,11 +6,12 @@
 // Memory: two symmetric m x m matrices and a panel of `width` columns of X in shared memory. Where n <= width, X
 // never leaves it; otherwise panels travel through `work`, which is as large as G and stays in the L2 cache.
 // Cost: for terms t a step, m^2 n + m^2 n / 2 multiply-adds for X and (t - 2) m^3 / 2 for P: symmetric products compute
-// one triangle. Each thread owns one TILE x TILE tile of a product in registers, so 2 TILE loads serve TILE^2
-// multiply-adds: at TILE 4 a warp reads at most 12 different runs of 4 numbers for 512 multiply-adds.
-// Occupancy, by arithmetic: float32 64 x 64 takes 50 KiB and 256 threads, four blocks an SM of 227 KiB; 32 x 32 takes
-// 13 KiB and 64 threads. In the triangular products 136 of 256 threads work; the idle warps leave the units to the
-// other blocks. Not measured yet: any time on a GPU.
+// one triangle. A thread owns a TILE x TILE tile of a product in registers: 2 TILE numbers loaded, in packs of 16 bytes,
+// serve TILE^2 multiply-adds. X X^T reads packs along k, from rows that lie `tiles` apart, so that with an odd number of
+// packs in a line eight threads touch all banks once; products with the symmetric P read packs along its rows.
+// Occupancy, by arithmetic: float32 64 x 64 with TILE 4 takes 50 KiB and 256 threads of 64 registers, four blocks an SM
+// of 227 KiB; 32 x 32 takes 14 KiB and 64 threads. In the triangular products 136 of 256 threads work; the idle warps
+// leave the units to the other blocks. Not measured yet: any time on a GPU, and which TILE is best.
 #include "phases.cuh"
 
 #ifndef IN
@@ -18,38 +19,45 @@
 #define ACC float
 #define TILE 4
 #endif
+#define PACK (TILE < 4 ? TILE : 4)
 
-FUNCTION void lower_tile(int index, int* row, int* column) {
-    int i = 0;
-    while ((i + 1) * (i + 2) / 2 <= index) ++i;
-    *row = i, *column = index - i * (i + 1) / 2;
+// Where entry e of tile t lies, of `tiles` along a side: in packs of neighbors.
+FUNCTION int packed(int t, int e, int tiles) { return e / PACK * PACK * tiles + t * PACK + e % PACK; }
+
+// acc[i, j] += sum over k of a[i, k] b[j, k], rows t, t + tiles, ... of both; k up to `length` in packs of 4
+FUNCTION void multiply_rows(const ACC* a, const ACC* b, int ld, int tiles, int length, ACC* acc) {
+    for (int k = 0; k < length; k += 4) {
+        ACC left[TILE][4], right[4];
+        UNROLL for (int i = 0; i < TILE; ++i) load_pack<4>(a + i * tiles * ld + k, left[i]);
+        UNROLL for (int j = 0; j < TILE; ++j) {
+            load_pack<4>(b + j * tiles * ld + k, right);
+            UNROLL for (int i = 0; i < TILE; ++i)
+                UNROLL for (int l = 0; l < 4; ++l) acc[i * TILE + j] += left[i][l] * right[l];
+        }
+    }
 }
 
-// acc = sum over k of a[i, k] b[k, j] on a tile, operands by their strides
-FUNCTION void multiply_tile(const ACC* a, int ai, int ak, const ACC* b, int bk, int bj, int length, ACC* acc) {
+// acc[i, j] += sum over k of p[k, i] x[k, j], packs of i and j that lie `across` and `along` apart
+FUNCTION void multiply_columns(const ACC* p, int p_line, int across, const ACC* x, int x_line, int along, int length,
+                               ACC* acc) {
     for (int k = 0; k < length; ++k) {
         ACC left[TILE], right[TILE];
-        UNROLL for (int i = 0; i < TILE; ++i) left[i] = a[i * ai + k * ak];
-        UNROLL for (int j = 0; j < TILE; ++j) right[j] = b[k * bk + j * bj];
+        UNROLL for (int h = 0; h < TILE / PACK; ++h) {
+            load_pack<PACK>(p + k * p_line + h * across, left + h * PACK);
+            load_pack<PACK>(x + k * x_line + h * along, right + h * PACK);
+        }
         UNROLL for (int i = 0; i < TILE; ++i)
             UNROLL for (int j = 0; j < TILE; ++j) acc[i * TILE + j] += left[i] * right[j];
     }
 }
 
-FUNCTION void store_symmetric(ACC* r, int ld, int row, int column, const ACC* acc, ACC factor) {
-    UNROLL for (int i = 0; i < TILE; ++i)
-        UNROLL for (int j = 0; j < TILE; ++j) {
-            if (row == column && j > i) continue;  // the lower triangle of a diagonal tile decides both halves
-            ACC value = factor * acc[i * TILE + j];
-            r[(row * TILE + i) * ld + column * TILE + j] = value;
-            r[(column * TILE + j) * ld + row * TILE + i] = value;
-        }
-}
+FUNCTION void store_both(ACC* r, int line, int i, int j, ACC value) { r[i * line + j] = r[j * line + i] = value; }
 
-KERNEL small_polar(const IN* g, IN* out, ACC* work, const ACC* coefficients, int steps, int terms, int m, int n,
-                   int row_stride, int column_stride, int width, ACC safety, ACC epsilon, int clamp) {
-    const int tiles = (m + TILE - 1) / TILE, padded = tiles * TILE, panels = (n + width - 1) / width;
-    const int lower = tiles * (tiles + 1) / 2, ld = (width + TILE - 1) / TILE * TILE + 1;  // odd: no bank conflicts
+KERNEL_FOR(256, sizeof(ACC) == 8 || TILE == 8 ? 1 : 4)
+small_polar(const IN* g, IN* out, ACC* work, const ACC* coefficients, int steps, int terms, int m, int n, int row_stride,
+            int column_stride, int width, ACC safety, ACC epsilon, int clamp) {
+    const int tiles = (m + TILE - 1) / TILE, padded = tiles * TILE, lower = tiles * (tiles + 1) / 2;
+    const int ld = ((width + 3) / 4 | 1) * 4, panels = (n + width - 1) / width;
     const IN* mine = g + block_index * m * n;
     IN* result = out + block_index * m * n;
     ACC* stored = work + (panels > 1 ? block_index * m * n : 0);
@@ -58,15 +66,19 @@ KERNEL small_polar(const IN* g, IN* out, ACC* work, const ACC* coefficients, int
     ACC* x = p + padded * padded;
     ACC* partial = x + padded * ld;
     PRIVATE(ACC, tile, TILE * TILE);
+    PRIVATE(int, place, 2);  // of this thread's tile in the lower triangle
 
     // The largest magnitude; a number that is not finite shows as infinity.
     PHASE {
         ACC peak = 0;
         for (int e = thread; e < m * n; e += block_threads) {
-            ACC size = abs(ACC(widen(mine[e])));
+            const ACC size = abs(ACC(widen(mine[e])));
             peak = isfinite(size) ? fmax(peak, size) : limits<ACC>::infinity();
         }
         partial[thread] = peak;
+        int row = 0, index = thread;
+        while (index > row) index -= ++row;
+        MINE(place)[0] = row, MINE(place)[1] = index;
     }
     for (int half = block_threads / 2; half; half /= 2)
         PHASE {
@@ -80,7 +92,7 @@ KERNEL small_polar(const IN* g, IN* out, ACC* work, const ACC* coefficients, int
     PHASE {
         ACC sum = 0;
         for (int e = thread; e < m * n; e += block_threads) {
-            ACC value = finite ? ACC(widen(mine[e])) / scale : ACC(0);
+            const ACC value = finite ? ACC(widen(mine[e])) / scale : ACC(0);
             sum += value * value;
         }
         partial[thread] = sum;
@@ -103,7 +115,7 @@ KERNEL small_polar(const IN* g, IN* out, ACC* work, const ACC* coefficients, int
             if (step < 0 || panels > 1)
                 PHASE {
                     for (int e = thread; e < padded * ld; e += block_threads) {
-                        int i = e / ld, j = e % ld;
+                        const int i = e / ld, j = e % ld;
                         ACC value = 0;
                         if (i < m && j < columns && finite)
                             value = step < 0 ? ACC(widen(mine[i * row_stride + (start + j) * column_stride])) / scale / divisor
@@ -114,40 +126,42 @@ KERNEL small_polar(const IN* g, IN* out, ACC* work, const ACC* coefficients, int
                 }
             if (step >= 0)
                 PHASE {
-                    if (thread < lower) {
-                        int row, column;
-                        lower_tile(thread, &row, &column);
-                        multiply_tile(x + row * TILE * ld, ld, 1, x + column * TILE * ld, 1, ld, columns, MINE(tile));
-                    }
+                    if (thread < lower)
+                        multiply_rows(x + MINE(place)[0] * ld, x + MINE(place)[1] * ld, ld, tiles, columns, MINE(tile));
                 }
         }
         if (step < 0) continue;
         if (terms > 1)
             PHASE {
-                if (thread < lower) {
-                    int row, column;
-                    lower_tile(thread, &row, &column);
-                    store_symmetric(r, padded, row, column, MINE(tile), ACC(1));
-                    store_symmetric(p, padded, row, column, MINE(tile), c[terms - 1]);
-                }
+                if (thread < lower)
+                    for (int i = 0; i < TILE; ++i)
+                        for (int j = 0; j < TILE; ++j) {
+                            const int row = MINE(place)[0] + i * tiles, column = MINE(place)[1] + j * tiles;
+                            if (MINE(place)[0] == MINE(place)[1] && j > i) continue;  // one half decides both
+                            store_both(r, padded, row, column, MINE(tile)[i * TILE + j]);
+                            store_both(p, padded, row, column, c[terms - 1] * MINE(tile)[i * TILE + j]);
+                        }
             }
         for (int term = terms - 2; term > 0; --term) {
             PHASE {
                 if (thread < lower) {
-                    int row, column;
-                    lower_tile(thread, &row, &column);
-                    for (int i = 0; i < TILE; ++i)  // c_term I R, before the product P R
-                        for (int j = 0; j < TILE; ++j)
-                            MINE(tile)[i * TILE + j] = c[term] * r[(row * TILE + i) * padded + column * TILE + j];
-                    multiply_tile(p + row * TILE, 1, padded, r + column * TILE, padded, 1, m, MINE(tile));
+                    const int across = MINE(place)[0], along = MINE(place)[1];
+                    UNROLL for (int i = 0; i < TILE; ++i)  // c_term I R, before the product P R
+                        UNROLL for (int j = 0; j < TILE; ++j)
+                            MINE(tile)[i * TILE + j] =
+                                c[term] * r[packed(across, i, tiles) * padded + packed(along, j, tiles)];
+                    multiply_columns(p + across * PACK, padded, PACK * tiles, r + along * PACK, padded, PACK * tiles, m,
+                                     MINE(tile));
                 }
             }
             PHASE {
-                if (thread < lower) {
-                    int row, column;
-                    lower_tile(thread, &row, &column);
-                    store_symmetric(p, padded, row, column, MINE(tile), ACC(1));
-                }
+                if (thread < lower)
+                    for (int i = 0; i < TILE; ++i)
+                        for (int j = 0; j < TILE; ++j) {
+                            const int row = packed(MINE(place)[0], i, tiles), column = packed(MINE(place)[1], j, tiles);
+                            if (MINE(place)[0] == MINE(place)[1] && j > i) continue;
+                            store_both(p, padded, row, column, MINE(tile)[i * TILE + j]);
+                        }
             }
         }
         for (int panel = panels - 1; panel >= 0; --panel) {  // the last panel is still in place
@@ -155,29 +169,34 @@ KERNEL small_polar(const IN* g, IN* out, ACC* work, const ACC* coefficients, int
             if (panel < panels - 1 || (panels > 1 && terms == 1))
                 PHASE {
                     for (int e = thread; e < padded * ld; e += block_threads) {
-                        int i = e / ld, j = e % ld;
+                        const int i = e / ld, j = e % ld;
                         x[e] = i < m && j < columns ? stored[i * n + start + j] : ACC(0);
                     }
                 }
             const int groups = block_threads / tiles;  // column tiles at a time
             for (int first = 0; first < columns; first += groups * TILE) {
                 PHASE {
-                    int row = thread % tiles, column = first / TILE + thread / tiles;
-                    if (thread < groups * tiles && column * TILE < columns) {
-                        const ACC* from = x + row * TILE * ld + column * TILE;
+                    const int across = thread % tiles, along = thread / tiles;
+                    const int column = first + along * PACK;
+                    if (along < groups && column < columns) {
+                        const int far = column + PACK * groups < columns ? PACK * groups : 0;  // a pack past the end is not used
                         UNROLL for (int i = 0; i < TILE; ++i)
                             UNROLL for (int j = 0; j < TILE; ++j)
-                                MINE(tile)[i * TILE + j] = c[0] * from[i * ld + j];
-                        if (terms > 1) multiply_tile(p + row * TILE, 1, padded, x + column * TILE, ld, 1, m, MINE(tile));
+                                MINE(tile)[i * TILE + j] =
+                                    c[0] * x[packed(across, i, tiles) * ld + column + j / PACK * far + j % PACK];
+                        if (terms > 1)
+                            multiply_columns(p + across * PACK, padded, PACK * tiles, x + column, ld, far, m, MINE(tile));
                     }
                 }
                 PHASE {
-                    int row = thread % tiles, column = first / TILE + thread / tiles;
-                    if (thread < groups * tiles && column * TILE < columns)
-                        for (int i = 0; i < TILE; ++i)
-                            for (int j = 0; j < TILE; ++j)
-                                if (column * TILE + j < columns)
-                                    x[(row * TILE + i) * ld + column * TILE + j] = MINE(tile)[i * TILE + j];
+                    const int across = thread % tiles, along = thread / tiles;
+                    if (along < groups)
+                        UNROLL for (int i = 0; i < TILE; ++i)
+                            UNROLL for (int j = 0; j < TILE; ++j) {
+                                const int column = first + packed(along, j, groups);
+                                if (column < columns)
+                                    x[packed(across, i, tiles) * ld + column] = MINE(tile)[i * TILE + j];
+                            }
                 }
             }
             if (panels > 1)
@@ -189,8 +208,8 @@ KERNEL small_polar(const IN* g, IN* out, ACC* work, const ACC* coefficients, int
     }
     PHASE {
         for (int e = thread; e < m * n; e += block_threads) {
-            int i = e / n, j = e % n;
-            ACC value = panels > 1 ? stored[e] : x[i * ld + j];
+            const int i = e / n, j = e % n;
+            const ACC value = panels > 1 ? stored[e] : x[i * ld + j];
             narrow(finite ? value : limits<ACC>::nan(), &result[i * row_stride + j * column_stride]);
         }
     }

@@ -13,6 +13,7 @@ OLDEST = (7, 0)  # compute capability: more than 48 KiB of shared memory in a bl
 C_TYPES = {"float32": "float", "float64": "double", "float16": "float16", "bfloat16": "bfloat16"}
 ACCUMULATORS = {"float32": "float", "float64": "double", "float16": "float", "bfloat16": "float"}
 TILES = (2, 4, 8)
+PATCHES = (4, 8)
 MOST_ROWS = 8  # of a cone: its triangle stays in registers
 
 
@@ -42,7 +43,7 @@ def variants() -> list[Variant]:
     """Return every variant that the package launches."""
     polar = [variant("small_polar", dtype, TILE=tile) for dtype, tile in product(C_TYPES, TILES)]
     cone = [variant("cone_pivot", dtype, M=m) for dtype, m in product(("float32", "float64"), range(1, MOST_ROWS + 1))]
-    products = [variant("symmetric_product", dtype) for dtype in C_TYPES]
+    products = [variant("symmetric_product", dtype, PATCH=patch) for dtype, patch in product(C_TYPES, PATCHES)]
     steps = [variant(kernel, dtype) for kernel, dtype in product(("sign_step", "auon_step"), ("float32", "float64"))]
     return [*polar, *cone, *products, *steps]
 

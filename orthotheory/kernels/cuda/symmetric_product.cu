@@ -7,23 +7,27 @@
 // SIDE x SIDE tile of the lower triangle, which also writes the mirrored tile. d = c is allowed; it is read at (i, j) of
 // the lower triangle alone and must be symmetric.
 // Cost: m (m + SIDE) k / 2 multiply-adds, half of a general product; D is read and C written in the same pass.
-// Memory: two SIDE x DEPTH strips of A and B in shared memory, k first, so that a thread's PATCH numbers are neighbors.
-// Occupancy, by arithmetic: 256 threads with a PATCH x PATCH = 4 x 4 patch each, 8 KiB and one line of padding in
-// float32; a thread loads 8 numbers for 16 multiply-adds. Tensor cores are another kernel (symmetric_tensor.cu).
-// Not measured yet: any time on a GPU.
+// Memory: two SIDE x DEPTH strips of A and B in shared memory, k first, so that a thread loads packs of 16 bytes.
+// Occupancy, by arithmetic: 16 x 16 threads with a PATCH x PATCH part each: at PATCH 8 a thread loads 4 packs for 64
+// multiply-adds, so that the units and not the shared memory are the limit; 17 KiB and 128 registers let two blocks
+// share an SM in float32. One strip is loaded while none is multiplied: other blocks fill that time.
+// Not measured yet: any time on a GPU. Tensor cores are not used: a GPU's own library stays the choice for 16-bit and tf32.
 #include "phases.cuh"
 
 #ifndef IN
 #define IN float
 #define ACC float
-#endif
-#define SIDE 64
-#define DEPTH 16
 #define PATCH 4
+#endif
+#define SIDE (16 * PATCH)
+#define DEPTH 16
 #define LINE (SIDE + 4)
 
-KERNEL symmetric_product(const IN* a, const IN* b, const IN* d, IN* c, ACC alpha, ACC beta, ACC gamma, int m, int k,
-                         int strips) {
+// Where entry e of a thread's PATCH rows or columns lies: packs of 4, half a side apart, so that no bank is asked twice.
+FUNCTION int spread(int t, int e) { return e / 4 * 64 + t * 4 + e % 4; }
+
+KERNEL_FOR(256, sizeof(ACC) == 4 && PATCH == 8 ? 2 : 1)
+symmetric_product(const IN* a, const IN* b, const IN* d, IN* c, ACC alpha, ACC beta, ACC gamma, int m, int k, int strips) {
     const int tiles = strips * (strips + 1) / 2;
     const long long matrix = block_index / tiles;
     int row = 0, index = (int)(block_index % tiles);
@@ -49,21 +53,23 @@ KERNEL symmetric_product(const IN* a, const IN* b, const IN* d, IN* c, ACC alpha
             }
         }
         PHASE {
-            const ACC* x = strip_a + thread / (SIDE / PATCH) * PATCH;
-            const ACC* y = strip_b + thread % (SIDE / PATCH) * PATCH;
+            const ACC* x = strip_a + thread / 16 * 4;
+            const ACC* y = strip_b + thread % 16 * 4;
             for (int l = 0; l < DEPTH; ++l) {
+                ACC left[PATCH], right[PATCH];
+                UNROLL for (int h = 0; h < PATCH; h += 4) {
+                    load_pack<4>(x + l * LINE + 16 * h, left + h);
+                    load_pack<4>(y + l * LINE + 16 * h, right + h);
+                }
                 UNROLL for (int i = 0; i < PATCH; ++i)
-                    UNROLL for (int j = 0; j < PATCH; ++j)
-                        MINE(patch)[i * PATCH + j] += x[l * LINE + i] * y[l * LINE + j];
+                    UNROLL for (int j = 0; j < PATCH; ++j) MINE(patch)[i * PATCH + j] += left[i] * right[j];
             }
         }
     }
     PHASE {
-        const int top = row * SIDE + thread / (SIDE / PATCH) * PATCH;
-        const int side = column * SIDE + thread % (SIDE / PATCH) * PATCH;
         UNROLL for (int p = 0; p < PATCH; ++p)
             UNROLL for (int q = 0; q < PATCH; ++q) {
-                const int i = top + p, j = side + q;
+                const int i = row * SIDE + spread(thread / 16, p), j = column * SIDE + spread(thread % 16, q);
                 if (i >= m || j > i) continue;
                 ACC value = alpha * MINE(patch)[p * PATCH + q] + (i == j ? gamma : ACC(0));
                 if (beta != 0) value += beta * ACC(widen(d[square + (long long)i * m + j]));
