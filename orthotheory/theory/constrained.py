@@ -16,6 +16,7 @@ from ..loop import Trace, run
 from ..methods import Muon, TrustRegion
 from ..polar import MUON_QUINTIC
 from ..problems import Constrained, KroneckerQuadratic, digits_budget, projection, quadratic, spectral_face, star_convex
+from .batched import Job, run_together
 from .certificates import prove
 from .contract import Assumption, Case, Size, Theorem
 from .descent import EVERY_STEP, NO_NOISE, SINGLE, SMOOTH, prefix_mean
@@ -45,12 +46,13 @@ def _constrained_problems(size: Size) -> Iterator[tuple[str, Constrained]]:
 
 def _constrained_cases(size: Size, momentum: float) -> Iterator[tuple[str, Trace]]:
     steps = 300 if size == "smoke" else 1000
+    jobs: list[Job] = []
     for text, problem in _constrained_problems(size):
         for step in (0.01, 0.1):
             decay = 1 / problem.radius
             method = TrustRegion(problem.ball, lr=step / decay, weight_decay=decay, momentum=momentum)
-            count = steps // 10 if "digits" in text else steps
-            yield f"{text}, gamma {step}", run(problem, method, count, record=RECORD)
+            jobs.append((f"{text}, gamma {step}", problem, method, steps // 10 if "digits" in text else steps))
+    yield from run_together(jobs, RECORD)
 
 
 def _has_the_ball_of_the_decay(case: Case) -> bool:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from .. import norms
-from ..loop import Trace, run
+from ..loop import Trace
 from ..methods import TrustRegion
 from ..problems import KroneckerQuadratic, best_radius, digits, least_squares, quadratic, ramp
+from .batched import Job, run_together
 from .certificates import prove
 from .contract import Assumption, Case, Size, Theorem
 
@@ -79,36 +81,28 @@ GEOMETRIES = (
 def _envelope_cases(size: Size) -> Iterator[tuple[str, Trace]]:
     steps = 300 if size == "smoke" else 1000
     seeds = range(1 if size == "smoke" else 5)
+    shape: Any = {"rows": 6, "columns": 4, "left_condition": 30.0, "right_condition": 5.0, "basis": "standard"}
+    jobs: list[Job] = []
     for norm in GEOMETRIES:
         for seed in seeds:
             for alignment in ("commuting", "generic"):
-                problem = quadratic(
-                    rows=6,
-                    columns=4,
-                    left_condition=30.0,
-                    right_condition=5.0,
-                    alignment=alignment,
-                    basis="standard",
-                    seed=seed,
-                )
-                lr = 4 * best_radius(problem, norm, steps)
-                yield (
-                    f"{alignment} quadratic, {norm.name}, seed {seed}",
-                    run(problem, TrustRegion(norm, lr=lr), steps, record=RECORD),
-                )
+                problem = quadratic(**shape, alignment=alignment, seed=seed)
+                method = TrustRegion(norm, lr=4 * best_radius(problem, norm, steps))
+                jobs.append((f"{alignment} quadratic, {norm.name}, seed {seed}", problem, method, steps))
     for budget in (10, steps):
         slow = ramp(budget=budget)
         method = TrustRegion(norms.Spectral(), lr=best_radius(slow, norms.Spectral(), budget))
-        yield f"ramp for {budget} steps", run(slow, method, budget, record=RECORD)
+        jobs.append((f"ramp for {budget} steps", slow, method, budget))
     real = digits()
     for norm in (norms.Spectral(), norms.Frobenius()):
-        lr = best_radius(real, norm, steps)
-        yield f"digits, {norm.name}", run(real, TrustRegion(norm, lr=lr), steps // 4, record=RECORD)
+        method = TrustRegion(norm, lr=best_radius(real, norm, steps))
+        jobs.append((f"digits, {norm.name}", real, method, steps // 4))
+    yield from run_together(jobs, RECORD)
 
 
 def _accounting_cases(size: Size) -> Iterator[tuple[str, Trace]]:
     steps = 200 if size == "smoke" else 500
-    record = (*RECORD, "step_curvature")
+    jobs: list[Job] = []
     for seed in range(2 if size == "smoke" else 10):
         problems = {
             "generic quadratic": quadratic(rows=7, columns=5, right_condition=10.0, alignment="generic", seed=seed),
@@ -117,10 +111,8 @@ def _accounting_cases(size: Size) -> Iterator[tuple[str, Trace]]:
         }
         for text, problem in problems.items():
             for norm in (norms.Spectral(), norms.MaxEntry(), norms.Frobenius()):
-                yield (
-                    f"{text}, {norm.name}, seed {seed}",
-                    run(problem, TrustRegion(norm, lr=0.05), steps, record=record),
-                )
+                jobs.append((f"{text}, {norm.name}, seed {seed}", problem, TrustRegion(norm, lr=0.05), steps))
+    yield from run_together(jobs, (*RECORD, "step_curvature"))
 
 
 trust_region_nonconvex = Theorem(

@@ -20,6 +20,7 @@ from ..loop import Trace, run
 from ..methods.lion_k import LionK
 from ..problems import Gaussian, digits, quadratic
 from ..problems.curvature import expansion
+from .batched import Job, run_together
 from .certificates import prove
 from .contract import Assumption, Case, Size, Theorem
 from .descent import EVERY_STEP, NO_NOISE, SMOOTH, prefix_mean
@@ -77,20 +78,21 @@ def _norm_functions() -> dict[str, Any]:
 
 
 def _inside_cases(size: Size) -> Iterator[tuple[str, Trace]]:
-    steps = 300 if size == "smoke" else 1500
+    steps, decay = 300 if size == "smoke" else 1500, 0.7
+    jobs: list[Job] = []
+    starts = []
     for name, k in _norm_functions().items():
         for seed in range(1 if size == "smoke" else 4):
             problem = quadratic(
                 rows=5, columns=4, left_condition=10.0, alignment="generic", basis="standard", seed=seed
             )
             for lr, beta1, beta2 in ((0.02, 0.9, 0.9), (0.05, 0.9, 0.99), (0.05, 0.0, 0.0)):
-                decay = 0.7
-                start = problem.start * 0.5 / (decay * float(k.ball.value(problem.start)))
                 method = LionK(k, lr=lr, beta1=beta1, beta2=beta2, weight_decay=decay, warm_start=True)
-                text = f"K = {name}, lr {lr}, betas {beta1}, {beta2}, seed {seed}"
-                yield text, run(problem, method, steps, record=RECORD, start=start)
-    method = LionK("nuclear", lr=0.02, weight_decay=0.5, warm_start=True)
-    yield "digits, K = nuclear", run(digits(), method, steps // 5, record=RECORD)
+                jobs.append((f"K = {name}, lr {lr}, betas {beta1}, {beta2}, seed {seed}", problem, method, steps))
+                starts.append(problem.start * 0.5 / (decay * float(k.ball.value(problem.start))))
+    real = digits()
+    jobs.append(("digits, K = nuclear", real, LionK("nuclear", lr=0.02, weight_decay=0.5, warm_start=True), steps // 5))
+    yield from run_together(jobs, RECORD, [*starts, real.start])
 
 
 def _outside_cases(size: Size) -> Iterator[tuple[str, Trace]]:
