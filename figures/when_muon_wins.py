@@ -34,7 +34,9 @@ def draw(data, fig):
     colors = LinearSegmentedColormap.from_list("wins", [COLORS["vermilion"], "white", COLORS["blue"]])
     x, y = np.log10(data["conditions"]), np.log2(data["budgets"])
     for ax, (error, title) in zip(axes, ERRORS.items(), strict=True):
-        mesh = ax.pcolormesh(x, y, data[f"{error} mean"].T, cmap=colors, vmin=-2, vmax=2, shading="nearest")
+        mesh = ax.pcolormesh(
+            x, y, data[f"{error} mean"].T, cmap=colors, vmin=-2, vmax=2, shading="nearest", edgecolors="face", lw=0.2
+        )
         i, j = np.nonzero(data[f"{error} side"] == 0)
         ax.plot(x[i], y[j], "o", color=COLORS["gray"], ms=2)
         if np.isfinite(data[f"{error} predicted"]).all():
