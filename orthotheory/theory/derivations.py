@@ -190,3 +190,36 @@ def heavy_ball_double_root() -> Derivation:
         ),
         {"errors": closed},
     )
+
+
+def lion_k_dissipation() -> Derivation:
+    """Derive dH/dt of the Lion-K flow from its two equations, the pairings as products of commuting symbols.
+
+    M, T, Y stand for the arguments and U, V, Z for grad K(M), grad K(T) and lambda X = grad K(Y): every term pairs one
+    of the former with one of the latter. Both products of the result are nonnegative because grad K is monotone.
+    """
+    import sympy as sp
+
+    m, t, y, u, v, z = sp.symbols("M T Y U V Z")
+    gamma, epsilon, decay = sp.symbols("gamma epsilon lambda", positive=True)
+    c = (1 - epsilon * gamma) / (1 + epsilon * decay)
+    dm, dx = (t - m) / epsilon, v - z  # M' from T = M + epsilon M', and X'
+    gradient = -dm - gamma * m  # alpha grad f, from the equation of M'
+    loss, barrier = gradient * dx, gamma * y * dx  # <grad K*(lambda X), lambda X'> = <Y, lambda X'>
+    coupling = decay * y * dx + u * dm - dm * z - decay * m * dx
+    slope = loss + barrier + c * coupling
+    factors = (gamma + decay) / (1 + epsilon * decay), c / epsilon
+    claimed = -factors[0] * (t - y) * (v - z) - factors[1] * (t - m) * (v - u)
+    _vanishes(sp.expand(slope - claimed), "the dissipation")
+    return Derivation(
+        "Dissipation of the Lion-K flow",
+        (
+            ("the equations", r"(M',\ X',\ \alpha\nabla f)", (dm, dx, gradient)),
+            ("loss", r"\alpha\frac{df}{dt}", loss),
+            ("barrier", r"\frac{\gamma}{\lambda}\frac{d}{dt}K^*(\lambda X)", barrier),
+            ("coupling, to be multiplied by $c$", r"\frac{d}{dt}[K^*+K-\lambda\langle M,X\rangle]", coupling),
+            ("the factor", "c", c),
+            ("the sum, factored", r"\frac{dH}{dt}", claimed),
+        ),
+        {"slope": slope, "dissipation": [factors[0] * (t - y) * (v - z), factors[1] * (t - m) * (v - u)]},
+    )

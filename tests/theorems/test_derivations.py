@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from orthotheory import norms, problems
+from orthotheory import convex, norms, problems
 from orthotheory.polar import NEWTON_SCHULZ_CUBIC, NEWTON_SCHULZ_QUINTIC, polar_factor
-from orthotheory.theory import derivations, derivations_noise, floors, quadratic_rates
+from orthotheory.theory import derivations, derivations_noise, floors, lion_k_flow, quadratic_rates
 
 CLOSE = {"rtol": 1e-12, "atol": 0}  # a dozen operations in float64
 G = np.array([0.7, 1.9, 0.4])
@@ -75,6 +75,23 @@ def test_the_double_root_of_heavy_ball_is_its_run_at_the_sharpest_curvature():
         run, np.abs([derived(rate, float(i)) + 0j for i in k]), rtol=1e-9
     )  # condition: 30 steps at a double root
     assert not np.allclose(run, rate**k, rtol=0.1)
+
+
+def test_the_dissipation_of_the_lion_k_flow_is_that_of_its_samples_and_not_with_the_two_gradients_exchanged():
+    flow = lion_k_flow.LionKFlow(problems.quadratic(rows=1, columns=1), convex.make("sqrt"))
+    x, m = np.array([[0.3]]), np.array([[1.7]])
+    _, _, t = flow.velocity(x, m)
+    y = flow.k.conjugate_gradient(flow.weight_decay * x)
+    constants = flow.gamma, flow.epsilon, flow.weight_decay
+    slopes = flow.k.subgradient(m), flow.k.subgradient(t), flow.weight_decay * x
+    derived = derivations.lion_k_dissipation()
+    names = ("gamma", "epsilon", "lambda", "M", "T", "Y", "U", "V", "Z")
+    terms = [derived.numeric(name, names) for name in ("dissipation", "slope")]
+    values = [float(np.squeeze(v)) for v in (*constants, m, t, y, *slopes)]
+    assert np.allclose(terms[0](*values), flow.dissipation(x, m), **CLOSE)
+    assert terms[1](*values) == pytest.approx(-float(flow.dissipation(x, m).sum()), rel=1e-12)
+    values[6], values[7] = values[7], values[6]
+    assert not np.allclose(terms[0](*values), flow.dissipation(x, m), rtol=0.1)
 
 
 def test_the_noise_in_an_average_is_the_variance_of_its_chains():
