@@ -21,7 +21,7 @@ from ..arrays import Array, array_namespace, backend_of, check_matrix, check_num
 from .cone import project
 from .contract import Aggregator, Card
 
-CLOSE = 1e-11  # gap over the largest gradient at which a problem is done
+CLOSE = 1e-13  # gap over the largest gradient at which a problem is done
 SHRINK = 0.1  # reduction of mu once a step is centered
 STEPS = 80  # rounding ends the progress before
 POLISH = 5  # Newton steps where it did so, quadratically convergent
@@ -76,8 +76,8 @@ def spectral_mgda(gradients: Array) -> SpectralStep:
     Notes
     -----
     Theorem `spectral-mgda-saddle`. `upper` is 0 exactly at Pareto critical points. Computed in float64 and returned in
-    the dtype of the gradients. The gap is at most 1e-11 of the largest gradient in all cases of the tests but nearly
-    opposite gradients (2e-9 at 1e-6), and it says so itself. Cost: 20 to 80 Newton steps, each one SVD of (p, q) and
+    the dtype of the gradients. The gap is at most 1e-12 of the largest gradient in all cases of the tests but nearly
+    opposite gradients (2e-8 at 1e-6), and it says so itself. Cost: 20 to 80 Newton steps, each one SVD of (p, q) and
     m^2 products of the size of G.
 
     >>> import numpy as np

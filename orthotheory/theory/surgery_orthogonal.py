@@ -232,8 +232,8 @@ spectral_mgda_saddle = Theorem(
     broken=lambda t: dataclasses.replace(t, lhs=lambda s: s.guaranteed(s.polar())),
     mistake="the polar factor in place of D, at rank deficiency",
     source="ours; a minimax theorem",
-    tolerance=1e-9,
-    reason="the solver stops at a gap of 1e-11 of the largest gradient, which is up to 60 times the value here",
+    tolerance=1e-11,
+    reason="the solver stops at a gap of 1e-13 of the largest gradient, which is up to 60 times the value here",
 )
 
 aligned_is_polar = Theorem(

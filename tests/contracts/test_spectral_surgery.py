@@ -16,7 +16,7 @@ from orthotheory.surgery.orthogonal import (
     spectral_mgda,
 )
 
-GAP = 1e-10  # of the largest gradient; the solver stops at 1e-11
+GAP = 1e-12  # of the largest gradient; the solver stops at 1e-13
 
 
 def gaussian(*shape, seed=0):
