@@ -157,10 +157,17 @@ def fused_step(name: str):
         method = methods.make(name)
         reference = method.step(w.astype(float), g.astype(float), method.init(w.astype(float)))[0]
         w, g = there.asarray(w), there.asarray(g)
-        state = method.init(w)
+        if kind == "kernel":
+            from orthotheory.fused import Step
+
+            step = Step(method, w)
+            call = lambda: step(g)  # noqa: E731
+        else:
+            state = method.init(w)
+            call = lambda: method.step(w, g, state)[0]  # noqa: E731
         return (
-            lambda: method.step(w, g, state),
-            lambda x: {"error": float(np.abs(to_host(x[0]) - reference).max()), **copy_rate(there, w, name)},
+            call,
+            lambda x: {"error": float(np.abs(to_host(x) - reference).max()), **copy_rate(there, w, name)},
         )
 
     return task
