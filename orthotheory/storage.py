@@ -20,6 +20,13 @@ class DamagedFile(RuntimeError):
     """A result that is missing a part or does not match its manifest."""
 
 
+def cache_folder() -> Path:
+    """Return where measurements and compiled code are kept between processes."""
+    if given := os.environ.get("ORTHOTHEORY_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orthotheory"
+
+
 def writable_folder(folder: str | os.PathLike) -> Path:
     """Create a folder, or say why it cannot be written and what to do."""
     path = Path(folder)

@@ -123,6 +123,22 @@ def _rebuild(state: Any, change, count: list[int] | None = None):
     return change(count[0] - 1, state)
 
 
+def _zero_states(method: Method, problem: Problem) -> list[str]:
+    """Return which matrices of a method's state are zero at first, whatever the weights."""
+    m, n = problem.start.shape
+    program = Program(m, n, problem.start.dtype)
+    try:
+        leaves = _leaves(method.init(program.matrix("w")))  # type: ignore[arg-type]
+    except (Unrecordable, TypeError, AttributeError):
+        return []
+    zero = program.number(0.0).index
+    return [
+        f"state {i}"
+        for i, leaf in enumerate(leaves)
+        if isinstance(leaf, Symbol) and leaf.node.op == "fill" and leaf.node.args == (zero,)
+    ]
+
+
 def _symbol_of(program: Program, i: int, leaf: Any) -> Symbol:
     if isinstance(leaf, np.ndarray) and leaf.shape == (program.rows, program.columns) and leaf.dtype == program.dtype:
         return program.matrix(f"state {i}")
@@ -178,7 +194,10 @@ def run(
     if isinstance(program, str):
         raise ValueError(f"Compiled runs do not serve this: {program}. Use orthotheory.run.")
     recorders = record if isinstance(record, Mapping) else {n: closest(n, loop.RECORDERS, "record") for n in record}
-    w, batch = loop._first_weights(method, problem.start if start is None else start, batch)
+    w = problem.start if start is None else start
+    if batch is None:
+        batch = np.broadcast_shapes(*method.batch_shapes(), w.shape[:-2])
+    w, batch = np.broadcast_to(w, (*batch, *w.shape[-2:])), tuple(batch)
     method._broadcast(w)  # refuses hyper-parameters that do not fit
     rng, count, workers = generator(seed), max(int(np.prod(batch)), 0), threads or available()
     setup = {"steps": steps, "every": every, "seed": seed, "batch": batch, "target": None, "engine": "compiled"}
@@ -187,11 +206,10 @@ def run(
     named = list(recorders) if isinstance(record, Sequence) else []
     look, served = record_look(problem, method, [name for name in named if name not in loop.NEEDS_STEP])
     code, eye = CompiledProgram(program), CompiledProgram(look)
-    flat = lambda x: np.broadcast_to(x, (*batch, *w.shape[-2:])).reshape(count, *w.shape[-2:])  # noqa: E731
-    arrays = {"w": code.pack(flat(w))}
-    for i, leaf in enumerate(_leaves(method.init(w))):
-        if isinstance(leaf, np.ndarray) and f"state {i}" in code.names:
-            arrays[f"state {i}"] = code.pack(flat(leaf)) if leaf.any() else code.zeros(count)
+    wide = lambda x: np.broadcast_to(x, w.shape)  # noqa: E731
+    arrays = {"w": code.pack(w), **{name: code.zeros(count) for name in _zero_states(method, problem)}}
+    if any(name.startswith("state") and name not in arrays for name in code.names):
+        arrays |= {f"state {i}": code.pack(wide(x)) for i, x in enumerate(_leaves(method.init(w))) if np.ndim(x)}
     hyper = {k: np.broadcast_to(getattr(method, k), batch).reshape(count) for k in code.program.scalars}
     scalars, nothing = code.pack_scalars(hyper, count), eye.pack_scalars({}, count)
     codes = np.full(len(scalars) * code.lanes, -1, np.int64)
@@ -221,7 +239,7 @@ def run(
                 if following > k:
                     if problem.noise is not None:
                         draws = [problem.noise(_NoGradient(), w, rng) for _ in range(k, following)]
-                        arrays["noise"] = np.stack([code.pack(flat(x)) for x in draws])
+                        arrays["noise"] = np.stack([code.pack(wide(x)) for x in draws])
                     code(arrays, scalars, k, following, codes, pool, workers)
                 if recorded and others:
                     taken = weights() - here if peek and following > k else here if following > k else None

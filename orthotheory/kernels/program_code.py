@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .matmul_tile import Function, Product, Target, emit
-from .recording import Node, Program, Unrecordable
+from .recording import Node, Program, Unrecordable, symmetric
 
 SUMS = {"sum": ("fadd reassoc", "0.0"), "max": ("maximum", "-inf")}
 COMPARE = {
@@ -570,10 +570,7 @@ class Compiler:
         if node.kind == "short":
             return root, False, True
         if node.op == "constant":
-            c = self.program.constants[node.detail]
-            square = c.shape[0] == c.shape[1]
-            symmetric = square and np.array_equal(c, c.T)
-            if not symmetric:
+            if not symmetric(self.program.constants[node.detail]):
                 raise Unrecordable("a product with a constant that is not symmetric")
             return root, False, True
         return root, node.flipped == self.program.tall, False

@@ -15,7 +15,7 @@ from .program_code import Compiler, Layout, row_distance
 from .recording import Program
 
 INTERLEAVED_UP_TO = 16  # longest side for which problems lie side by side in the registers
-_CODE: dict[tuple, Compiled] = {}
+_CODE: dict[tuple, tuple[Compiler, Compiled]] = {}
 
 
 def target_for(program: Program, *, flat: bool = False) -> Target:
@@ -47,13 +47,13 @@ class CompiledProgram:
         self.program, self.target = program, target_for(program, flat=flat)
         size = program.rows * program.columns
         self.layout = Layout(1, size, size, padded=False) if flat else Layout.of(program, self.target)
-        self.compiler = Compiler(program, self.target, self.layout)
         key = (program.structure(), self.target, self.layout)
         if key not in _CODE:
-            _CODE[key] = compile_ir(
-                self.compiler.text(), "advance", *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 5, ctypes.c_void_p
-            )
-        self.code = _CODE[key]
+            plan = Compiler(program, self.target, self.layout)
+            kinds = (*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 5, ctypes.c_void_p)
+            width = self.target.lanes * program.dtype.itemsize
+            _CODE[key] = plan, compile_ir(plan.text(), "advance", *kinds, width=width)
+        self.compiler, self.code = _CODE[key]
         self.names = self.compiler.names()
         self.numbers = np.array([*program.numbers, 0.0])
         self.constants = {name: self._constant(name) for name in self.compiler.shared()}
@@ -86,18 +86,16 @@ class CompiledProgram:
         return aligned((count, at.rows, at.stride), self.program.dtype)
 
     def pack(self, x: np.ndarray) -> np.ndarray:
-        """Copy matrices (count, m, n) to the layout of the code; runs that fill up the last register are zero."""
+        """Copy matrices (..., m, n) to the layout of the code; runs that fill up the last register are zero."""
         held = x if self.program.tall else x.swapaxes(-1, -2)
-        count, (rows, columns) = len(x), held.shape[1:]
-        blocks = -(-count // self.lanes)
-        if not self.target.interleaved:
-            packed = self.zeros(count)
-            packed[:, :, :columns] = held
-            return packed
-        whole = np.zeros((blocks * self.lanes, rows, columns), x.dtype)
-        whole[:count] = held
+        count, (rows, columns) = int(np.prod(x.shape[:-2])), held.shape[-2:]
         packed = self.zeros(count)
-        packed[...] = whole.reshape(blocks, self.lanes, rows, columns).transpose(0, 2, 3, 1)
+        if not self.target.interleaved:
+            packed.reshape(*x.shape[:-2], rows, -1)[..., :columns] = held
+            return packed
+        whole = np.zeros((len(packed) * self.lanes, rows, columns), x.dtype)
+        whole[:count].reshape(held.shape)[...] = held
+        packed[...] = whole.reshape(-1, self.lanes, rows, columns).transpose(0, 2, 3, 1)
         return packed
 
     def unpack(self, packed: np.ndarray, count: int) -> np.ndarray:

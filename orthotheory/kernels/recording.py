@@ -112,8 +112,13 @@ class Program:
 
     def structure(self) -> tuple:
         """Return what the code depends on: everything but the values of numbers and constants."""
-        shapes = tuple(c.shape for c in self.constants)
+        shapes = tuple((c.shape, symmetric(c)) for c in self.constants)
         return (self.rows, self.columns, str(self.dtype), tuple(self.nodes), shapes, tuple(self.outputs))
+
+
+def symmetric(x: np.ndarray) -> bool:
+    """Whether a constant equals its transpose."""
+    return x.ndim == 2 and x.shape[0] == x.shape[1] and np.array_equal(x, x.T)
 
 
 ELEMENTWISE = {

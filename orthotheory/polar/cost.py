@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..storage import DamagedFile, digest, machine, read_json, write_json
+from ..storage import DamagedFile, cache_folder, digest, machine, read_json, write_json
 from .exchange import half_degree
 
 SIDES = (64, 128, 256, 512, 1024)  # where machines are measured; the nearest one speaks for a matrix
@@ -115,13 +115,6 @@ def measured(shape: tuple[int, int], dtype: str = "float64", *, folder: Path | N
         raise ValueError(f"Costs are measured for float32 and float64; got {dtype}. Pass a CostModel, e.g. COUNTS.")
     side = min(SIDES, key=lambda n: abs(math.log(n / min(shape))))
     return _measured(side, dtype, folder or cache_folder())
-
-
-def cache_folder() -> Path:
-    """Return where measurements are kept between processes."""
-    if given := os.environ.get("ORTHOTHEORY_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orthotheory"
 
 
 @functools.lru_cache(maxsize=64)
