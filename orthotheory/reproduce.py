@@ -277,7 +277,7 @@ def _texts(layout: Layout, manifest: _Manifest) -> list[Task]:
     inputs = [*_sources(science_only=True), *_package("typeset"), *sources, *stored]
     benchmarks = layout.root / "benchmarks" / "results" / "orthogonalization.json"
     inputs += [*_ledger_paths(layout, "theorems"), *_ledger_paths(layout, "claims"), benchmarks]
-    inputs += [benchmarks.with_name(f"{name}.json") for name in ("falsify", "confirmations")]
+    inputs += [benchmarks.with_name(f"{name}.json") for name in ("falsify", "confirmations", "sweeps", "surgery")]
 
     def write() -> None:
         figures = {
