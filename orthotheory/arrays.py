@@ -111,6 +111,26 @@ def cupy_module() -> Any:
     return cupy
 
 
+def free_memory(device: str) -> int | None:
+    """Return the free bytes of a GPU, the least of all for "cuda"; None for the CPU."""
+    if not device.startswith("cuda"):
+        return None
+    backend(device)  # refuses one that is not there
+    import cupy
+
+    index = device.partition(":")[2]
+    numbers = [int(index)] if index else range(cupy.cuda.runtime.getDeviceCount())
+    return min(cupy.cuda.Device(i).mem_info[0] for i in numbers)
+
+
+def release_memory(device: str) -> None:
+    """Give what a GPU's pool keeps for later back to it; nothing on the CPU."""
+    if device.startswith("cuda"):
+        import cupy
+
+        cupy.get_default_memory_pool().free_all_blocks()
+
+
 def to_host(x: Any) -> np.ndarray:
     """Copy an array of any backend to a NumPy array; the only crossing to the host."""
     if isinstance(x, np.ndarray | np.generic | float | int | bool | complex):

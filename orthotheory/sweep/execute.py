@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import loop, methods, problems
-from ..arrays import backend, backend_of, dtype_name, generator
+from ..arrays import backend, backend_of, dtype_name, free_memory, generator, release_memory
 from ..names import closest
 from .config import LOSS
 from .starts import starts
@@ -26,6 +26,7 @@ from .starts import starts
 CACHE = 2**20  # bytes that the working set of a chunk shall fit
 COPIES = 8  # weights, gradient, momentum and temporaries of one run
 FEWEST, MOST = 8, 512  # runs of a chunk: fewer leave the time to the interpreter, more leave much to lose
+GPU_SHARE, GPU_MOST = 0.5, 2**16  # of the free memory of a GPU, whose batches hide its latency; and runs at most
 
 FAILURES = (ArithmeticError, ValueError, np.linalg.LinAlgError)
 
@@ -96,12 +97,13 @@ def run_chunk(
 
     Notes
     -----
-    Where the batch raises, its runs go on alone: one loses nothing to another, and one that raises is a reason.
+    Where the batch raises, its runs go on alone: one loses nothing to another, and one that raises is a reason. Where
+    memory runs out, it goes on in halves; a single run that does not fit is a reason.
     """
     with one_blas_thread():
         began = time.perf_counter()
         try:
-            k, records, reasons = _run(problem, method, lrs, seeds, steps, every, record, start, engine, device)
+            k, records, reasons = _halving(problem, method, lrs, seeds, steps, every, record, start, engine, device)
         except NotServed as error:
             raise ValueError(str(error)) from None
         return Chunk(k, records, reasons, time.perf_counter() - began, engine)
@@ -122,6 +124,25 @@ def _loop_of(engine: str, problem, method) -> Callable[..., loop.Trace]:
 
 class NotServed(Exception):
     """The compiled engine was asked for what it does not serve."""
+
+
+def _halving(problem, method, lrs, seeds, *rest):
+    """Run a batch, in halves along its longer axis where memory runs out."""
+    steps, every, record, *_, device = rest
+    with contextlib.suppress(MemoryError):  # that of CuPy is one
+        return _run(problem, method, lrs, seeds, *rest)
+    release_memory(device if isinstance(device, str) else "cpu")
+    if len(lrs) * len(seeds) == 1:
+        return _nothing(steps, every, record, "MemoryError: one run alone does not fit")
+    if (axis := int(len(lrs) < len(seeds))) == 0:
+        middle = -(-len(lrs) // 2)
+        halves = [(lrs[:middle], seeds), (lrs[middle:], seeds)]
+    else:
+        middle = -(-len(seeds) // 2)
+        halves = [(lrs, seeds[:middle]), (lrs, seeds[middle:])]
+    done = [_halving(problem, method, *half, *rest) for half in halves]
+    records = {name: np.concatenate([part[1][name] for part in done], axis=axis + 1) for name in record}
+    return done[0][0], records, np.concatenate([part[2] for part in done], axis=axis)
 
 
 def _run(problem, method, lrs, seeds, steps, every, record, start, engine, device):
@@ -209,11 +230,13 @@ def loss(t) -> np.ndarray:
     return t.problem.value(t.w) - (t.problem.optimal_value or 0.0)
 
 
-def largest_chunk(problem) -> int:
-    """Return how many runs of a problem fit the cache."""
+def largest_chunk(problem, device: str = "cpu") -> int:
+    """Return how many runs of a problem fit the cache, or half the free memory of a GPU."""
     blocks = problem.start if isinstance(problem.start, tuple) else (problem.start,)
     size = sum(math.prod(b.shape) * (8 if "64" in dtype_name(b) else 4) for b in blocks)
-    return min(max(CACHE // (COPIES * size), FEWEST), MOST)
+    free = free_memory(device)
+    room, most = (CACHE, MOST) if free is None else (int(GPU_SHARE * free), GPU_MOST)
+    return min(max(room // (COPIES * size), FEWEST), most)
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import tomllib
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from orthotheory import cli, loop, methods, problems
 from orthotheory.names import UnknownName
-from orthotheory.sweep import Results, Store, Sweep, decades, forecast, plan, run_chunk, run_sweep, scheduler
+from orthotheory.sweep import Results, Store, Sweep, decades, plan, run_chunk, run_sweep, scheduler
 from orthotheory.sweep.analyse import median_interval, steps_to
 
 ROOT = Path(__file__).parents[2]
@@ -303,40 +302,6 @@ def test_the_dataset_and_the_exports_hold_the_table(tmp_path):
     np.testing.assert_allclose(read["gap"], results.table["gap"], rtol=1e-15)
     with pytest.raises(ValueError, match="csv"):
         results.export(tmp_path / "t.pickle")
-
-
-# What it will cost
-
-
-def test_the_counted_operations_are_those_of_the_formulas():
-    """On n x n quadratics a gradient A E B has two products and Muon's five steps have fifteen."""
-    n, steps, runs = 8, 7, 6
-    quadratic = {"quadratic": {"rows": n, "columns": n}}
-    cost = {
-        name: forecast(plan(Sweep(quadratic, {name: {"lr": [0.1, 0.2]}}, steps=steps, seeds=3), {}))
-        for name in ("gd", "muon")
-    }
-    assert cost["gd"].products == 2 * 2 * n**3 * runs * steps
-    assert cost["muon"].products - cost["gd"].products == 15 * 2 * n**3 * runs * steps
-    assert cost["gd"].operations > cost["gd"].products
-    assert (cost["gd"].runs, cost["gd"].parts, cost["gd"].uncounted) == (runs, 1, 0)
-
-
-def test_the_forecast_of_seconds_is_within_a_factor_of_three(tmp_path):
-    """Methods whose steps differ by a factor of thirty, on problems that differ by ten."""
-    cases = {"small": {"name": "quadratic", "rows": 6, "columns": 4, "noise": {"name": "gaussian"}},
-             "large": {"name": "quadratic", "rows": 40, "columns": 30}}  # fmt: skip
-    rates = {name: {"lr": {"from": 1e-3, "to": 0.1, "per_decade": 2}} for name in ("gd", "muon", "polargrad", "soap")}
-    grid = Sweep(cases, rates, steps=150, every=10, seeds=4)
-    told = forecast(plan(grid, {}, chunk=10), jobs=1)
-    began = time.perf_counter()
-    run_sweep(grid, tmp_path, chunk=10)
-    assert 1 / 3 < told.seconds / (time.perf_counter() - began) < 3
-    assert told.probes == told.parts
-
-
-def test_nothing_missing_costs_nothing():
-    assert forecast([]).seconds == forecast([]).operations == 0
 
 
 # The command
