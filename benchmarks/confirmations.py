@@ -1,6 +1,6 @@
 """Confirmations on draws that had no part in how a rule or a conjecture was found; too long for the ledgers.
 
-    python benchmarks/confirmations.py [momentum-rates] [sharpest-cycle] [shrinking-radius]
+    python benchmarks/confirmations.py [momentum-rates] [momentum-rates-all-steps] [sharpest-cycle] ...
 
 Momentum rates: the rule of `theory.rates.momentum_rates`, with the seeds and problems below, which were fixed before
 any of them was run. Sharpest cycle: random quadratics by shape, with condition numbers up to 1000; the share of runs
@@ -23,19 +23,29 @@ from orthotheory.theory.conjectures import CONDITIONS, spectral_cycles, steps_ne
 from orthotheory.theory.rates import MomentumRate, fit_exponent, momentum_rates
 
 RESULTS = Path(__file__).parent / "results" / "confirmations.json"
-# Of the noise, and of the problem: two on the problem of the rule, then new problems of the same class. Seeds 101 to
-# 105 with problems 0 to 3 tested an earlier rule, with means over all steps: 10 of 15 intervals held the exponent.
+# Of the noise, and of the problem: two on the problem of the rule, then new problems of the same class. Before, seeds
+# 101 to 105 tested an earlier rule, with means over all steps, which failed.
+ALL_STEPS_SEEDS = ((101, 0), (102, 0), (103, 1), (104, 2), (105, 3))
 MOMENTUM_SEEDS = ((201, 0), (202, 0), (203, 4), (204, 5), (205, 6), (206, 7))
 CYCLE_SHAPES = ((2, 2), (3, 2), (3, 3), (4, 3), (4, 4), (5, 5), (6, 4), (8, 8))
 SHRINKING_SIZES = (4, 6, 8, 12)
 
 
 def momentum() -> list[dict[str, Any]]:
-    """Return the exponents of three momenta and of two wrong schedules, with their intervals."""
-    runs = Parallel(n_jobs=2)(delayed(momentum_rates)("paper", *seeds) for seeds in MOMENTUM_SEEDS)
+    """Return the exponents of three momenta and of two wrong schedules, with their intervals, by the rule."""
+    return _momentum(MOMENTUM_SEEDS, skipped=0.5)
+
+
+def momentum_all_steps() -> list[dict[str, Any]]:
+    """Return the same by the earlier rule."""
+    return _momentum(ALL_STEPS_SEEDS, skipped=0.0)
+
+
+def _momentum(pairs: tuple[tuple[int, int], ...], skipped: float) -> list[dict[str, Any]]:
+    runs = Parallel(n_jobs=2)(delayed(momentum_rates)("paper", *seeds, skipped=skipped) for seeds in pairs)
     return [
         _row(name, rate, seed, problem_seed)
-        for (seed, problem_seed), rates in zip(MOMENTUM_SEEDS, runs, strict=True)
+        for (seed, problem_seed), rates in zip(pairs, runs, strict=True)
         for name, rate in rates.items()
     ]
 
@@ -79,7 +89,12 @@ def _shrinking(size: int, problems: int = 32) -> dict[str, Any]:
     }  # fmt: skip
 
 
-PARTS = {"momentum-rates": momentum, "sharpest-cycle": cycles, "shrinking-radius": shrinking}
+PARTS = {
+    "momentum-rates": momentum,
+    "momentum-rates-all-steps": momentum_all_steps,
+    "sharpest-cycle": cycles,
+    "shrinking-radius": shrinking,
+}
 
 
 def main(names: list[str]) -> None:

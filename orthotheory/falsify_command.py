@@ -31,7 +31,12 @@ def falsify_command(arguments: list[str]) -> int:
         Option("seed", int, 0, "of the search"),
         Option("planted", bool, False, "plant mistakes (control, sign, constant, order) and count those caught"),
         Option("replay", Path | None, None, "check the cases of a stored witness or of a stored table again"),
-        Option("out", Path, Path("results") / "falsify", "folder for witnesses, and for falsify.json with --planted"),
+        Option(
+            "out",
+            Path,
+            Path("results") / "falsify",
+            "folder for witnesses, or for the rows of falsify.json",
+        ),
         JOBS,
         JSON,
     ]
@@ -92,8 +97,11 @@ def _planted(o: Any) -> int:
     folder, labels = writable_folder(o.out), list(o.names) or list(_everything())
     one = functools.partial(_plant_one, budget=o.budget, seed=o.seed, seconds=o.seconds)
     rows = plain(list(watched(over_cores(one, labels, o.jobs), len(labels), "falsify", o.json)))
-    settings = {"budget": o.budget, "seconds": o.seconds, "seed": o.seed, "machine": machine()}
-    write_json(folder / "falsify.json", {**settings, "rows": rows})
+    path = folder / "falsify.json"
+    before = read_json(path)["rows"] if path.is_file() else []
+    by_label = {row["label"]: row for row in [*before, *rows]}  # named objects replace their rows of an earlier table
+    kept = [by_label[label] for label in _everything() if label in by_label]
+    write_json(path, {"machine": machine(), "rows": kept})
     return _show_planted(rows, o.json)
 
 
@@ -103,7 +111,8 @@ def _plant_one(label: str, **options: Any) -> dict[str, Any]:
 
     mistakes = ("own control",) if label in claims.TABLE else None  # a verdict is a word: no sign, no constant
     row = plant(statement_behind(label), mistakes=mistakes, **options).row()
-    return {**row, "kind": "claim"} if label in claims.TABLE else row
+    kind = "claim" if label in claims.TABLE else row["kind"]
+    return {**row, "kind": kind, "settings": options}
 
 
 def _show_planted(rows: list[dict[str, Any]], as_json: bool) -> int:

@@ -135,17 +135,19 @@ class MomentumRate(NamedTuple):
         return self.fit.verdict(self.schedule.exponent)
 
 
-def momentum_rates(size: Size = "smoke", seed: int = 0, problem_seed: int = 0) -> dict[str, MomentumRate]:
+def momentum_rates(
+    size: Size = "smoke", seed: int = 0, problem_seed: int = 0, *, skipped: float = 0.5
+) -> dict[str, MomentumRate]:
     """Run Muon with three momenta on a 6 x 6 quadratic with Gaussian noise: exponents -1/4, -1/3 and -1/2 (T4).
 
     The rule: K = 250, 500, ..., 8000 with 24 seeds at paper size, up to 4000 with 16 at smoke size; the mean is that of
-    the second half of each run, at most twice the mean that theory bounds; the first K is dropped; the next term is
-    fitted along; the interval is a 95 % block bootstrap over the seeds, and a schedule is consistent where it contains
-    the exponent. The second half, because the descent takes the share K^-1/4 (K^-1/3 for IGT) of the run and the first
-    gradient's noise fades by then: means over all steps bend by K^-1/4, which no fit at these K can tell from the
-    exponent. `RADIUS` and `SIGMA` were chosen by looking at runs with `seed` 0; `benchmarks/confirmations.py` tests the
-    rule on seeds and problems that had no part in any choice. The last entries are wrong schedules, whose verdict must
-    be "slower". Far extrapolation is safe for quadratics only.
+    the second half of each run (the share `skipped` left out), at most twice the mean that theory bounds; the first K
+    is dropped; the next term is fitted along; the interval is a 95 % block bootstrap over the seeds, and a schedule is
+    consistent where it contains the exponent. The second half, because the descent takes the share K^-1/4 (K^-1/3 for
+    IGT) of the run and the first gradient's noise fades by then: means over all steps bend by K^-1/4, which no fit at
+    these K can tell from the exponent. `RADIUS` and `SIGMA` were chosen by looking at runs with `seed` 0;
+    `benchmarks/confirmations.py` tests the rule on seeds and problems that had no part in any choice. The last entries
+    are wrong schedules, whose verdict must be "slower". Far extrapolation is safe for quadratics only.
 
     Source: ours, theorems `trust-region-momentum` and `extrapolation-bound`; extrapolation as in [arnold2019reducing].
     """
@@ -153,24 +155,28 @@ def momentum_rates(size: Size = "smoke", seed: int = 0, problem_seed: int = 0) -
     budgets = 250 * 2 ** np.arange(octaves)
     outcome = {}
     for name, schedule in {**SCHEDULES, **WRONG}.items():
-        means = np.stack([_mean_gradients(schedule, int(k), seeds, seed, problem_seed) for k in budgets], axis=1)
+        means = np.stack(
+            [_mean_gradients(schedule, int(k), seeds, (seed, problem_seed), skipped) for k in budgets], axis=1
+        )
         fit = fit_exponent(budgets, means, correction=schedule.correction, drop=DROPPED)
         outcome[name] = MomentumRate(schedule, budgets, means, fit)
     return outcome
 
 
-def _mean_gradients(schedule: Schedule, budget: int, seeds: int, seed: int, problem_seed: int) -> np.ndarray:
-    """Return the mean of |grad f(X_k)|_* over budget / 2 <= k < budget, (seeds,)."""
+def _mean_gradients(schedule: Schedule, budget: int, runs: int, seeds: tuple[int, int], skipped: float) -> np.ndarray:
+    """Return the mean of |grad f(X_k)|_* over skipped * budget <= k < budget, (runs,)."""
+    seed, problem_seed = seeds
+    first = int(skipped * budget)
     problem = quadratic(rows=6, columns=6, left_condition=10.0, alignment="generic", seed=problem_seed)
     rng, lr = np.random.default_rng([seed, budget]), RADIUS * budget**schedule.lr_power
-    x = before = np.broadcast_to(problem.start, (seeds, 6, 6))
-    m, total = np.zeros_like(x), np.zeros(seeds)
+    x = before = np.broadcast_to(problem.start, (runs, 6, 6))
+    m, total = np.zeros_like(x), np.zeros(runs)
     for k in range(budget):
         a = 1 / (k + 1) if k == 0 or schedule.share_power is None else budget**schedule.share_power
         g = problem.grad(x)
-        if k >= budget // 2:
+        if k >= first:
             total += np.linalg.svd(g, compute_uv=False).sum(axis=-1)
         at = problem.grad(x + (1 - a) / a * (x - before)) if schedule.extrapolate else g
         m = (1 - a) * m + a * (at + SIGMA * standard_normal(x.shape, rng, like=x))
         x, before = x - lr * polar_factor(m), x
-    return total / (budget - budget // 2)
+    return total / (budget - first)
