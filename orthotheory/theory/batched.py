@@ -66,6 +66,16 @@ def _joint(methods: Sequence[Method]) -> Method:
     return dataclasses.replace(methods[0], **changes)  # type: ignore[type-var]
 
 
+def split(trace: Trace, problems: Sequence[Problem], methods: Sequence[Method]) -> list[Trace]:
+    """Return the trace of each member of a batch, with its own problem and method."""
+    out = []
+    for i, (problem, method) in enumerate(zip(problems, methods, strict=True)):
+        records = {name: values[:, i] for name, values in trace.records.items()}
+        lost = trace.non_finite_at[i]
+        out.append(dataclasses.replace(trace, problem=problem, method=method, records=records, non_finite_at=lost))
+    return out
+
+
 def run_together(
     jobs: Iterable[Job], record: Sequence[str], starts: Sequence[Any] | None = None
 ) -> Iterator[tuple[str, Trace]]:
@@ -86,10 +96,7 @@ def run_together(
         together = Stack(parts) if isinstance(_function(parts[0]), KroneckerQuadratic) else parts[0]
         method = _joint([jobs[i][2] for i in members])
         trace = run(together, method, jobs[members[0]][3], record=record, start=np.stack([first[i] for i in members]))
-        for place, i in enumerate(members):
-            records = {name: values[:, place] for name, values in trace.records.items()}
-            traces[i] = dataclasses.replace(
-                trace, problem=jobs[i][1], method=jobs[i][2], records=records, non_finite_at=trace.non_finite_at[place]
-            )
+        members_of = split(trace, parts, [jobs[i][2] for i in members])
+        traces.update(zip(members, members_of, strict=True))
     for i, (text, *_) in enumerate(jobs):
         yield text, traces[i]

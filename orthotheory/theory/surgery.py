@@ -18,6 +18,7 @@ from ..methods.surgery import Surgery
 from ..norms import Frobenius
 from ..problems import Fonseca, MultiObjective, Quadratics, fonseca, pareto_quadratics, squares
 from ..surgery import MGDA, UPGrad, make
+from .batched import split
 from .contract import Assumption, Case, Size, Theorem
 from .descent import EVERY_STEP, NO_NOISE, SINGLE, prefix_mean
 
@@ -114,9 +115,12 @@ def _upgrad_cases(size: Size) -> Iterator[tuple[str, Trace]]:
 def _mgda_cases(size: Size) -> Iterator[tuple[str, Trace]]:
     steps = 60 if size == "smoke" else 300
     for text, problem in problems_of(size):
-        for share in (1.0, 1.6):
-            method = Surgery(MGDA(), GradientDescent(lr=share / largest_smoothness(problem)))
-            yield f"{text}, lr {share} / L", run(problem, method, steps, record=RECORD)
+        shares = np.array([1.0, 1.6])
+        lrs = shares / largest_smoothness(problem)
+        both = run(problem, Surgery(MGDA(), GradientDescent(lr=lrs)), steps, record=RECORD, batch=(2,))
+        methods = [Surgery(MGDA(), GradientDescent(lr=float(lr))) for lr in lrs]
+        for share, trace in zip(shares, split(both, [problem] * 2, methods), strict=True):
+            yield f"{text}, lr {share} / L", trace
     yield "twins", run(twins(), Surgery(MGDA(), GradientDescent(lr=1.0)), 1, record=RECORD)
 
 
