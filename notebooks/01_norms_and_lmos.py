@@ -32,6 +32,7 @@
 # %%
 import dataclasses
 import os
+from fractions import Fraction
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -43,6 +44,7 @@ from IPython.display import Markdown, Math, display
 import orthotheory as ot
 from orthotheory.plotting import COLORS, geometry
 from orthotheory.plotting.convergence import spread_labels
+from orthotheory.theory import derivations
 
 # %matplotlib inline
 
@@ -707,44 +709,50 @@ bands.style.format("{:.3g}")
 # %% [markdown]
 # ## 8. Two symbolic checks
 #
-# **The $\ell_p$ LMO by Lagrange, $p=3$.** Maximize $\langle g,x\rangle$ over $\sum x_i^3=1$ for $g>0$ (signs
-# follow by symmetry). SymPy solves stationarity, $g_i=\lambda x_i^2$, then the constraint for the multiplier; we
-# compare with `EntryLp(3)`, and the multiplier with its dual value: the multiplier of a norm constraint *is* the
-# dual norm.
+# **The LMO by Lagrange.** Maximize $\langle g,x\rangle$ over $\sum x_i^p=1$ for $g>0$ (signs follow by symmetry, and
+# singular vectors for a Schatten norm). `derivations.lmo` lets SymPy solve stationarity, then the constraint; each step
+# is checked and raises where a residual is not zero. The multiplier of a norm constraint *is* the dual norm.
 
 # %%
-g1, g2, lam = sympy.symbols("g_1 g_2 lambda", positive=True)
-x1, x2 = sympy.symbols("x_1 x_2", positive=True)
-stationary = [sympy.solve(sympy.Eq(gi, lam * xi**2), xi)[0] for gi, xi in ((g1, x1), (g2, x2))]
-multiplier = sympy.solve(sympy.Eq(sum(x**3 for x in stationary), 1), lam)[0]
-solution = [sympy.simplify(x.subs(lam, multiplier)) for x in stationary]
-display(Math(rf"\lambda={sympy.latex(multiplier)},\qquad x_1={sympy.latex(solution[0])}"))
+display(Markdown(derivations.lmo(3).markdown()))
 
-on_sphere = sympy.simplify(sum(x**3 for x in solution) - 1)
-attains = sympy.simplify(g1 * solution[0] + g2 * solution[1] - multiplier)
-print("constraint residual:", on_sphere, "   <g, x> - multiplier:", attains)
-assert on_sphere == 0
-assert attains == 0
+# %% [markdown]
+# The same for four exponents, compared with the code, entry-wise and on singular values; the control takes another
+# exponent:
 
-numeric = sympy.lambdify((g1, g2), [*solution, multiplier])
+# %%
 rng = np.random.default_rng(8)
-g = rng.uniform(0.01, 10, (1000, 1, 2))
-first, second, dual = numeric(g[:, 0, 0], g[:, 0, 1])
-lp = norms.EntryLp(3.0)
-difference = np.abs(lp.lmo(g)[:, 0] + np.stack([first, second], axis=-1)).max()
-dual_difference = np.abs(lp.dual(g) / dual - 1).max()
-control = np.abs(norms.EntryLp(4.0).lmo(g)[:, 0] + np.stack([first, second], axis=-1)).max()
-print(f"EntryLp(3) against SymPy on {len(g)} gradients: lmo {difference:.1e}, dual {dual_difference:.1e} (relative)")
-print(f"negative control, EntryLp(4) against the same formula: {control:.2f}")
-assert difference < 1e-13 < control
+g = rng.uniform(0.01, 10, (1000, 3))
+rows = {}
+for name in ("3/2", "2", "3", "4"):
+    derived, p = derivations.lmo(name), float(Fraction(name))
+    x = np.stack(derived.numeric("maximizer", ("g1", "g2", "g3"))(*g.T), axis=-1)
+    dual = derived.numeric("dual", ("g1", "g2", "g3"))(*g.T)
+    u, v = ot.problems.orthogonal(3, rng), ot.problems.orthogonal(3, rng)
+    entries, values = norms.EntryLp(p), norms.Schatten(p)
+    rows[f"$p={name}$"] = {
+        "maximizer": f"${sympy.latex(derived.results['maximizer'][0])}$",
+        "entries: LMO": np.abs(entries.lmo(g[:, None, :])[:, 0] + x).max(),
+        "dual (relative)": np.abs(entries.dual(g[:, None, :]) / dual - 1).max(),
+        "singular values: LMO": np.abs(values.lmo(u * g[:, None, :] @ v.T) + u * x[:, None, :] @ v.T).max(),
+        "control: p + 1/2": np.abs(norms.EntryLp(p + 0.5).lmo(g[:, None, :])[:, 0] + x).max(),
+    }
+lagrange = pd.DataFrame(rows).T
+numeric = ["entries: LMO", "dual (relative)", "singular values: LMO"]
+assert (lagrange[numeric] < 1e-12).all(axis=None)
+assert (lagrange["control: p + 1/2"] > 0.01).all()
+lagrange.style.format("{:.1e}", subset=[*numeric, "control: p + 1/2"])
 
 # %% [markdown]
 # **Why Newton-Schulz converges and Muon's quintic does not.** Theorem `newton-schulz-factor`: for the classical
 # coefficients $1-p(x)$ has a double (cubic) or triple (quintic) zero at $x=1$, hence quadratic and cubic
-# convergence. Its `proof()` factors the polynomial with SymPy and raises where a residual is not zero. The
+# convergence. The coefficients follow from the order alone, as the odd polynomial of least degree that is so flat at 1;
+# the theorem's `proof()` factors the polynomials that the code uses and raises where a residual is not zero. The
 # negative control puts Muon's coefficients in; it must fail.
 
 # %%
+for order in (2, 3):
+    display(Markdown(derivations.newton_schulz(order).markdown()))
 theorem = ot.theory.get("newton-schulz-factor")
 display(Math(theorem.statement))
 for step in theorem.proof():
