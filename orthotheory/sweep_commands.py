@@ -91,6 +91,8 @@ def results_command(arguments: list[str]) -> int:
         _print_json(rows) if o.json else print("\n".join(lines) or "No sweeps below runs/.")
         return 0
     for folder in o.folder:
+        if not (folder / "sweep.json").is_file():
+            raise ValueError(f"There is no sweep in {folder}. `orthotheory results` alone lists those below runs/.")
         results = Results.read(folder, device=o.device, engine=o.engine)
         for path in results.damaged:
             print(f"orthotheory: {path.name} was damaged; run the sweep again with --resume", file=sys.stderr)
@@ -191,7 +193,18 @@ def _report(results, folder: Path, as_json: bool, column: str | None = None) -> 
     print(shown.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
     if best["at edge"].any():
         print("at edge: the best rate is the smallest or largest of its grid; widen the grid there.")
+    for problem in _indifferent(results, column):
+        print(f"{problem}: every seed gave the same run; give it noise or start, or one seed.")
     print(f"{results.sweep.runs} runs in {folder}")
+
+
+def _indifferent(results, column: str | None) -> list[str]:
+    """Return the problems on which no run depends on its seed, where there are several seeds."""
+    if len(results.sweep.groups()[0].seeds) < 2:
+        return []
+    kinds = results.final(column).groupby(["problem", "method", "lr"], dropna=False)["final"].nunique()
+    most = kinds.groupby("problem", sort=False).max()
+    return [str(problem) for problem in most.index[most < 2]]
 
 
 def _print_json(content: Any) -> None:

@@ -139,6 +139,8 @@ class Sweep:
         """Read a TOML file; changes such as `methods.muon.lr=[0.01, 0.02]` come on top."""
         try:
             content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ValueError(f"There is no file {path}; for a grid see figures/sweeps/example.toml.") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not TOML: {error}") from error
         return cls.from_mapping(change(content, changes))

@@ -59,7 +59,8 @@ def wait_for_parts(folder: Path, count: int, process: subprocess.Popen) -> None:
     raise AssertionError("the sweep wrote nothing in 30 s")
 
 
-def survives_kills(tmp_path: Path, grid: Sweep, kills: int) -> None:
+def survives_kills(tmp_path: Path, grid: Sweep, kills: int) -> int:
+    """Kill and resume, compare with an undisturbed sweep; return how many kills met one that was not finished."""
     whole, rng, unfinished, folder = run_sweep(grid).table, random.Random(0), 0, tmp_path / "killed"
     for i in range(kills):
         process = start(tmp_path, folder, "--jobs", str(1 + i % 2))
@@ -75,6 +76,7 @@ def survives_kills(tmp_path: Path, grid: Sweep, kills: int) -> None:
     results = run_sweep(grid, folder)
     assert not results.table.duplicated(["method", "lr", "seed", "k"]).any()
     assert results.table.equals(whole)
+    return unfinished
 
 
 def test_a_sweep_that_is_killed_five_times_resumes_to_the_undisturbed_table(tmp_path, grid):

@@ -324,6 +324,21 @@ def test_the_example_is_counted_run_resumed_plotted_and_exported(tmp_path, capsy
     assert "80 of 80 runs" in capsys.readouterr().out
     assert cli.command(["sweep", "--resume", "--out", "nowhere"]) == 2
     assert "nothing to resume" in capsys.readouterr().err
+    assert cli.command(["results", "nowhere"]) == 2
+    assert "There is no sweep in nowhere" in capsys.readouterr().err
+    assert cli.command(["sweep", "nowhere.toml"]) == 2
+    assert "There is no file nowhere.toml" in capsys.readouterr().err
+
+
+def test_seeds_that_change_nothing_are_said(tmp_path, capsys):
+    (tmp_path / "grid.toml").write_text(
+        "steps = 3\nseeds = 2\n[methods.gd]\nlr = 0.1\n"
+        '[problems.quadratic]\n[problems.noisy]\nname = "quadratic"\nnoise = {name = "gaussian"}\n'
+    )
+    assert cli.command(["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "out"), "--jobs", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "quadratic: every seed gave the same run" in said
+    assert "noisy: every seed" not in said
 
 
 def test_many_methods_are_drawn_as_a_map_and_listed_by_the_best(tmp_path, capsys):
