@@ -17,7 +17,7 @@ from .contract import Claim, Verdict
 
 def solves_the_periodic_problem(method: Method, size: Size) -> Verdict:
     """Judge whether x ends at -1, the best point of [-1, 1], for f_t = C x if t = 1 mod 3 and -x else."""
-    c, lr, steps = 4.0, 1.0, 3000 if size == "smoke" else 200_000
+    c, lr, steps = 4.0, 1.0, 3000 if size == "smoke" else 40_000
     w, path = np.zeros((1, 1)), []
     state = method.init(w)
     for t in range(1, steps + 1):
@@ -95,7 +95,7 @@ def lookahead_variance(lr: float, pull: float, period: int) -> float:
 
 def has_variance(formula: Callable[[float, float, int], float], size: Size) -> Verdict:
     """Judge a formula for the stationary variance of Lookahead's slow weights on w^2 / 2 with unit gradient noise."""
-    chains, pulls = (40_000, 30) if size == "smoke" else (400_000, 60)
+    chains, pulls = (40_000, 30) if size == "smoke" else (100_000, 60)
     rng, worst, values = np.random.default_rng(2), 0.0, {}
     for lr, pull, period in ((0.1, 0.5, 5), (0.3, 0.8, 3), (0.05, 0.3, 8)):
         method = Lookahead(lr=lr, pull=pull, period=period)
