@@ -61,7 +61,9 @@ def draw(data, fig):
     left.plot(before, data["polar factor"], "^", ms=2.5, color=COLORS["orange"], mew=0)
     for text, y, color in (("AuON", 8e5, "blue"), ("Muon", 2e3, "vermilion"), ("polar factor", 1.25, "orange")):
         left.annotate(text, (1.1e6, y), color=COLORS[color], fontsize=8, annotation_clip=False, va="center")
-    left.set(xscale="log", yscale="log", xlabel=r"condition number of the momentum", ylabel="of the update")
+    left.set(
+        xscale="log", yscale="log", xlabel=r"condition number of the momentum", ylabel="condition number\nof the update"
+    )
     k = data["k"]
     right.plot(k, data["gap momentum SGD"], color=COLORS["black"], lw=3.5, alpha=0.3)
     right.plot(k, data["gap AuON package"], color=COLORS["blue"], lw=1.1)
@@ -72,7 +74,7 @@ def draw(data, fig):
     right.annotate(
         "Muon",
         (k[-1], data["gap Muon"][-1]),
-        (-2, 5),
+        (-2, 9),
         textcoords="offset points",
         color=COLORS["vermilion"],
         fontsize=8,

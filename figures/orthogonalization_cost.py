@@ -98,12 +98,12 @@ def data(size):
 
 # Color, dashes, and where the label stands: panel, cost, error, alignment.
 LOOK = {
-    "Newton-Schulz": ("gray", "-", (0, 19.0, 3e-3, "center")),
+    "Newton-Schulz": ("gray", "-", (0, 18.4, 3e-3, "center")),
     "Muon": ("vermilion", "-", (1, 52.0, 0.08, "center")),
     "Polar Express": ("orange", "-", (1, 49.0, 1e-9, "left")),
     "optimal\nquintics": ("sky", "-", (1, 36.3, 3e-6, "center")),
     "degree\n9": ("blue", "--", (1, 37.0, 1e-11, "left")),
-    "degree\n17": ("blue", ":", (1, 27.3, 1e-12, "left")),
+    "degree\n17": ("blue", ":", (1, 23.3, 3e-12, "center")),
     "QDWH": ("green", ":", (1, 20.3, 1e-14, "left")),
     "SVD": ("black", "", (1, 45.0, 3e-16, "left")),
 }

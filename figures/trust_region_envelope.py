@@ -79,7 +79,7 @@ def draw(data, fig):
         right.annotate(
             label,
             (budgets[-1], mid[-1]),
-            (4, 0),
+            (7, 0),
             textcoords="offset points",
             color=color,
             va="center",
@@ -87,7 +87,7 @@ def draw(data, fig):
             annotation_clip=False,
         )
     right.axhline(1.0, color=COLORS["black"], ls=(0, (4, 2)), lw=0.9)
-    right.axhline(0.5, color=COLORS["gray"], ls=(0, (1, 2)), lw=0.9)
+    right.plot(budgets[[0, -1]], [0.5, 0.5], color=COLORS["gray"], ls=(0, (1, 2)), lw=0.9)
     right.annotate("bound", (budgets[0], 1.0), (0, 3), textcoords="offset points", fontsize=8)
     right.annotate(
         "half of it", (budgets[0], 0.5), (0, 3), textcoords="offset points", fontsize=8, color=COLORS["gray"]
