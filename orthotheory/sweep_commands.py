@@ -193,6 +193,8 @@ def _report(results, folder: Path, as_json: bool, column: str | None = None) -> 
     print(shown.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
     if best["at edge"].any():
         print("at edge: the best rate is the smallest or largest of its grid; widen the grid there.")
+    if results.older:
+        print(f"{results.older} parts are of an older state of the package; a new folder has all runs of one.")
     for problem in _indifferent(results, column):
         print(f"{problem}: every seed gave the same run; give it noise or start, or one seed.")
     print(f"{results.sweep.runs} runs in {folder}")

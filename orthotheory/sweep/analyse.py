@@ -27,20 +27,24 @@ class Results:
         all rows of a run: why it ended early, "" where it did not. After that step its records are NaN.
     damaged : list of Path
         Parts that were found damaged and computed again.
+    older : int
+        Parts that were computed by other sources of the package than these, before a method, say, was changed.
     """
 
     sweep: Sweep
     table: Any
     damaged: list[Path] = field(default_factory=list)
+    older: int = 0
 
     @classmethod
     def read(cls, folder: str | Path, *, device: str = "cpu", engine: str = "reference") -> Results:
         """Read the finished runs of the sweep in a folder; a damaged part is left out and named in `damaged`."""
-        from .store import Store
+        from .store import Store, older
 
         store = Store(folder)
         sweep = store.sweep()
-        return cls(sweep, assemble(sweep, store.parts(), device, engine), damaged=store.damaged)
+        found = store.parts({group.key(device, engine) for group in sweep.groups()})
+        return cls(sweep, assemble(sweep, found, device, engine), damaged=store.damaged, older=older(found))
 
     def to_pandas(self):
         """Return a copy of the table."""

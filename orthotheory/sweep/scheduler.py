@@ -14,7 +14,7 @@ from ..arrays import backend
 from .analyse import Results, assemble
 from .config import Group, Sweep
 from .execute import Chunk, build_problem, largest_chunk, run_chunk
-from .store import Part, Store, missing
+from .store import Part, Store, missing, older
 
 PATIENCE = 3  # deaths of workers in a row without a finished chunk
 
@@ -99,7 +99,7 @@ def run_sweep(
         watch(work, work.runs)
     if store and (todo or not store.holds(sweep, finished=True)):
         store.seal(sweep, finished=sweep.runs, seconds=time.perf_counter() - began)
-    return Results(sweep, assemble(sweep, found, device, engine), damaged=damaged)
+    return Results(sweep, assemble(sweep, found, device, engine), damaged=damaged, older=older(found))
 
 
 def plan(

@@ -8,6 +8,7 @@ at once are equal rows, and the first part that holds a run serves it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -23,6 +24,7 @@ from .config import Group, Sweep
 from .execute import Chunk
 
 MANIFEST = "sweep.json"
+SCIENCE = ("arrays.py", "convex", "loop.py", "methods", "norms", "polar", "problems", "surgery")  # of the numbers
 STALE = 600.0  # seconds after which a temporary file is one that a crash has left: writing a part takes milliseconds
 Run = tuple[float | None, int]  # learning rate and seed
 
@@ -107,7 +109,7 @@ class Store:
         manifest = {
             "problem": group.problem_config, "method": group.method_config, "lrs": lrs, "seeds": seeds,
             "steps": group.steps, "every": group.every, "record": group.record, "start": group.start,
-            "engine": chunk.engine, "device": device, "seconds": chunk.seconds, "machine": machine(),
+            "engine": chunk.engine, "device": device, "seconds": chunk.seconds, "machine": machine(), "code": code(),
         }  # fmt: skip
         table = rows(lrs, seeds, chunk)
         arrow = pyarrow.Table.from_pandas(table, preserve_index=False)
@@ -137,6 +139,23 @@ def _read(path: Path, group: str) -> Part:
         raise DamagedFile(f"{path} does not match its name: it was cut off or changed.")
     arrow = parquet.read_table(pyarrow.BufferReader(content))
     return Part(path, group, json.loads(arrow.schema.metadata[b"part"]), arrow.to_pandas())
+
+
+def older(found: Mapping[str, list[Part]]) -> int:
+    """Return how many parts were computed by other sources than these."""
+    return sum(part.manifest.get("code", code()) != code() for parts in found.values() for part in parts)
+
+
+@functools.cache
+def code() -> str:
+    """Return a short hash of the sources that the numbers come from."""
+    package = Path(__file__).parents[1]
+    total = hashlib.sha256()
+    for name in SCIENCE:
+        whole = package / name
+        for path in sorted(whole.rglob("*.py")) if whole.is_dir() else [whole]:
+            total.update(path.read_bytes())
+    return total.hexdigest()[:16]
 
 
 def rows(lrs, seeds, chunk: Chunk):

@@ -330,6 +330,14 @@ def test_the_example_is_counted_run_resumed_plotted_and_exported(tmp_path, capsy
     assert "There is no file nowhere.toml" in capsys.readouterr().err
 
 
+def test_parts_of_other_sources_are_kept_counted_and_said(tmp_path, capsys, monkeypatch):
+    assert run_sweep(GRID, tmp_path).older == 0
+    monkeypatch.setattr("orthotheory.sweep.store.code", lambda: "changed")
+    assert run_sweep(wider(seeds=3), tmp_path).older == 2
+    assert cli.command(["results", str(tmp_path)]) == 0
+    assert "2 parts are of an older state of the package" in capsys.readouterr().out
+
+
 def test_seeds_that_change_nothing_are_said(tmp_path, capsys):
     (tmp_path / "grid.toml").write_text(
         "steps = 3\nseeds = 2\n[methods.gd]\nlr = 0.1\n"
@@ -339,35 +347,6 @@ def test_seeds_that_change_nothing_are_said(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "quadratic: every seed gave the same run" in said
     assert "noisy: every seed" not in said
-
-
-def test_many_methods_are_drawn_as_a_map_and_listed_by_the_best(tmp_path, capsys):
-    cases = {f"{i}": {"name": "quadratic", "rows": 4, "columns": 3, "seed": i, "target": 0.5} for i in range(6)}
-    rates = {f"muon {i}": {"name": "muon", "lr": [0.1, 0.2], "momentum": i / 20} for i in range(12)}
-    rates["muon 3"]["not_on"] = ["5"]
-    run_sweep(Sweep(cases, rates, steps=5), tmp_path)
-    capsys.readouterr()
-    assert cli.command(["results", str(tmp_path), "--plot"]) == 0
-    said = capsys.readouterr().out
-    assert "The three best methods on each problem" in said
-    assert len([line for line in said.splitlines() if " muon " in line]) == 6 * 3
-    assert (tmp_path / "sweep.png").is_file()
-
-
-def test_the_map_shows_decades_behind_the_best_and_marks_edges():
-    import pandas
-    from matplotlib.figure import Figure
-
-    from orthotheory.plotting.sweep import draw_map
-
-    rows = [("a", 1.0, 100.0, 1e-1, False), ("b", 1.0, 10.0, 1e-3, True), ("c", 1.0, np.inf, np.inf, False)]
-    best = pandas.DataFrame(rows, columns=["method", "first", "steps", "final", "at edge"]).assign(problem="p")
-    figure = Figure()
-    draw_map(best, True, figure)
-    shown = [ax.images[0].get_array().filled(np.nan).ravel() for ax in figure.axes if ax.images]
-    np.testing.assert_allclose(np.concatenate([shown[0], shown[2]]), [0.0, 2.0, np.nan])
-    np.testing.assert_allclose(np.concatenate([shown[1], shown[3]]), [0.0, 1.0, np.nan])
-    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [1]
 
 
 def test_the_compiled_engine_gives_the_numbers_of_the_reference_to_rounding():
