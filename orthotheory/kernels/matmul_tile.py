@@ -129,6 +129,24 @@ class Function:
         self.put(f"br label %{label}.test")
         self.lines.append(f"{label}.end:")
 
+    @contextlib.contextmanager
+    def claims(self, shared: str, grain: str, stop: str) -> Iterator[str]:
+        """Repeat for each item that this thread gets, `grain` at a time, from a counter that it shares with others."""
+        label = self.name()[1:]
+        self.put(f"br label %{label}.claim")
+        self.lines.append(f"{label}.claim:")
+        start = self.let(f"atomicrmw add ptr {shared}, i64 {grain} monotonic")
+        left = self.let(f"icmp slt i64 {start}, {stop}")
+        self.put(f"br i1 {left}, label %{label}.work, label %{label}.done")
+        self.lines.append(f"{label}.work:")
+        until = self.let(f"add i64 {start}, {grain}")
+        inside = self.let(f"icmp slt i64 {until}, {stop}")
+        until = self.let(f"select i1 {inside}, i64 {until}, i64 {stop}")
+        with self.loop(start, until) as item:
+            yield item
+        self.put(f"br label %{label}.claim")
+        self.lines.append(f"{label}.done:")
+
     def text(self, head: str) -> str:
         """Return the function."""
         return "\n".join([head + " {", "entry:", *self.slots, *self.lines, "  ret void", "}"])

@@ -247,17 +247,17 @@ class Compiler:
         """Return cosh x = 2^(k-1) (E + O) + 2^(-k-1) (E - O): e^r in even and odd part, |x| = k log 2 + r."""
         narrow = "float" in kind
         full, whole = (lambda v: self.full(kind, v)), self.integers(kind)
-        y = self.call(f, "minimum", kind, self.call(f, "fabs", kind, x), full(89.0 if narrow else 710.4))
-        k = self.call(f, "rint", kind, f.let(f"fmul {kind} {y}, {full(1 / np.log(2))}"))
-        high = 0.693359375
-        low = float(np.log(2) - high) if narrow else 0.0
-        if narrow:
-            r = f.let(f"fsub {kind} {y}, {f.let(f'fmul {kind} {k}, {full(high)}')}")
-            r = f.let(f"fsub {kind} {r}, {f.let(f'fmul {kind} {k}, {full(low)}')}")
-        else:
-            r = y
-            for part in (6.93147180369123816490e-01, 1.90821492927058770002e-10):
-                r = f.let(f"fsub {kind} {r}, {f.let(f'fmul {kind} {k}, {full(part)}')}")
+        top = full(89.0 if narrow else 710.4)
+        y = self.call(f, "fabs", kind, x)
+        y = f.let(f"select {self.test(kind)} {f.let(f'fcmp olt {kind} {top}, {y}')}, {kind} {top}, {kind} {y}")
+        magic = 1.5 * 2.0 ** (23 if narrow else 52)  # a sum with it ends in the nearest integer
+        scaled = f.let(f"fmul contract {kind} {y}, {full(1 / np.log(2))}")
+        shifted = f.let(f"fadd contract {kind} {scaled}, {full(magic)}")
+        k = f.let(f"fsub {kind} {shifted}, {full(magic)}")
+        r = y
+        high = 0.693359375 if narrow else 6.93147180369123816490e-01  # few bits, so that k high is exact
+        for part in (high, float(np.log(2) - high) if narrow else 1.90821492927058770002e-10):
+            r = f.let(f"fsub contract {kind} {r}, {f.let(f'fmul contract {kind} {k}, {full(part)}')}")
         square = f.let(f"fmul {kind} {r}, {r}")
         parts = []
         for start in (0, 1):
@@ -267,18 +267,17 @@ class Compiler:
                 value = f.let(f"fadd contract {kind} {f.let(f'fmul contract {kind} {value}, {square}')}, {full(c)}")
             parts.append(value)
         even, odd = parts[0], f.let(f"fmul {kind} {parts[1]}, {r}")
-        suffix = f"v{self.target.lanes}" if kind == self.target.vector else ""
-        ints, floats = ("i32", "f32") if narrow else ("i64", "f64")
-        name = f"@llvm.fptosi.sat.{suffix}{ints}.{suffix}{floats}"
-        self.declared.add(f"declare {whole} {name}({kind})")
-        n = f.let(f"call {whole} {name}({kind} {k})")
         bias, shift = (127, 23) if narrow else (1023, 52)
+        integer = self.full_integer
+        n = f.let(f"bitcast {kind} {shifted} to {whole}")
+        bits = struct.unpack("<i" if narrow else "<q", struct.pack("<f" if narrow else "<d", magic))[0]
+        n = f.let(f"sub {whole} {n}, {integer(kind, bits)}")
         sides = []
         for sign in ("add", "sub"):
-            e = f.let(f"{sign} {whole} {self.full_integer(kind, bias - 1)}, {n}")
-            good = f.let(f"icmp sgt {whole} {e}, {self.full_integer(kind, 0)}")
-            e = f.let(f"select {self.test(kind)} {good}, {whole} {e}, {whole} {self.full_integer(kind, 0)}")
-            power = f.let(f"bitcast {whole} {f.let(f'shl {whole} {e}, {self.full_integer(kind, shift)}')} to {kind}")
+            e = f.let(f"{sign} {whole} {integer(kind, bias - 1)}, {n}")
+            good = f.let(f"icmp sgt {whole} {e}, {integer(kind, 0)}")
+            e = f.let(f"select {self.test(kind)} {good}, {whole} {e}, {whole} {integer(kind, 0)}")
+            power = f.let(f"bitcast {whole} {f.let(f'shl {whole} {e}, {integer(kind, shift)}')} to {kind}")
             half = f.let(f"f{sign} {kind} {even}, {odd}")
             sides.append(f.let(f"fmul {kind} {half}, {power}"))
         return f.let(f"fadd {kind} {sides[0]}, {sides[1]}")
@@ -353,7 +352,7 @@ class Compiler:
                         x = f.let(f"load double, ptr {f.let(f'getelementptr double, ptr %numbers, i64 {d}')}")
                         beta[d] = x if t.scalar == "double" else f.let(f"fptrunc double {x} to float")
         self.factors = beta
-        with f.loop("%first", "%last") as run:
+        with f.claims("%next", "%grain", "%last") as run:
             offset = f.let(f"mul i64 {run}, {self.layout.size * lanes}")
             single = f.let(f"mul i64 {run}, {lanes}")
             one_each = {n for n, i in self.program.outputs if self.nodes[self.root(i)].kind != "matrix"}
@@ -381,8 +380,8 @@ class Compiler:
                     if name in one_each and self.is_stored(name, i):
                         f.store(t.each, self.number(f, i, t.each), self.pointers[name])
         head = (
-            "define void @advance(ptr %matrices, ptr %hyper, ptr %numbers, ptr %ws, i64 %first, i64 %last, i64 %begin, "
-            "i64 %end, i64 %total, ptr %codes)"
+            "define void @advance(ptr %matrices, ptr %hyper, ptr %numbers, ptr %ws, ptr %next, i64 %grain, i64 %last, "
+            "i64 %begin, i64 %end, i64 %total, ptr %codes)"
         )
         self.module["advance"] = f.text(head)
         return "\n".join([*sorted(self.declared), *self.module.values()])
@@ -472,7 +471,7 @@ class Compiler:
                 total = (
                     f.let(f"fadd {t.vector} {total}, {other}")
                     if combine == "fadd"
-                    else self.call(f, "maximum", t.vector, total, other)
+                    else self.call(f, "maximum", t.vector, total, other, flags="nsz")
                 )
             if not t.interleaved:
                 suffix = f"v{t.lanes}{'f32' if t.scalar == 'float' else 'f64'}"
@@ -529,7 +528,7 @@ class Compiler:
             new = (
                 f.let(f"fadd contract {t.vector} {old}, {x}")
                 if self.nodes[i].op == "sum"
-                else self.call(f, "maximum", t.vector, old, x)
+                else self.call(f, "maximum", t.vector, old, x, flags="nsz")
             )
             if tail:
                 new = f.let(f"select {self._mask(tail)}, {t.vector} {new}, {t.vector} {old}")

@@ -15,6 +15,7 @@ from .program_code import Compiler, Layout, row_distance
 from .recording import Program
 
 INTERLEAVED_UP_TO = 16  # longest side for which problems lie side by side in the registers
+SHARES = 16  # for each thread, so that one that comes late or is held up costs little
 _CODE: dict[tuple, tuple[Compiler, Compiled]] = {}
 
 
@@ -50,7 +51,7 @@ class CompiledProgram:
         key = (program.structure(), self.target, self.layout)
         if key not in _CODE:
             plan = Compiler(program, self.target, self.layout)
-            kinds = (*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 5, ctypes.c_void_p)
+            kinds = (*[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 5, ctypes.c_void_p)
             width = self.target.lanes * program.dtype.itemsize
             _CODE[key] = plan, compile_ir(plan.text(), "advance", *kinds, width=width)
         self.compiler, self.code = _CODE[key]
@@ -129,26 +130,21 @@ class CompiledProgram:
         matrices = (ctypes.c_void_p * len(pointers))(*pointers)
         where = None if codes is None else codes.ctypes.data
 
-        def work(first: int, last: int) -> None:
+        following = np.zeros(1, np.int64)  # the first run that no thread has claimed
+        grain = max(1, total // (SHARES * workers))
+
+        def work() -> None:
             space = aligned((self.compiler.workspace + 16,), self.program.dtype)
             self.code.call(
                 ctypes.addressof(matrices), scalars.ctypes.data, self.numbers.ctypes.data, space.ctypes.data,
-                first, last, begin, end, total, where,
+                following.ctypes.data, grain, total, begin, end, total, where,
             )  # fmt: skip
 
-        if pool is None or workers == 1 or total < 2:
-            work(0, total)
-            return
-        if end - begin == 1:  # short: this thread works too, and nothing is handed out that it could do
-            half = total // workers
-            others = [pool.submit(work, half * i, half * (i + 1)) for i in range(workers - 1)]
-            work(half * (workers - 1), total)
-            for other in others:
+        others = [] if pool is None else [pool.submit(work) for _ in range(min(workers, total) - 1)]
+        work()  # this thread too
+        for other in others:
+            if not other.cancel():  # it began
                 other.result()
-            return
-        parts = min(total, 4 * workers)
-        bounds = [total * i // parts for i in range(parts + 1)]
-        list(pool.map(work, bounds[:-1], bounds[1:]))
 
 
 def aligned(shape: tuple[int, ...], dtype) -> np.ndarray:
