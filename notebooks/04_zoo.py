@@ -106,7 +106,8 @@ with plt.rc_context(PAGE):
         o = outcomes[name]
         ax.plot(o.rates, np.where(np.isfinite(o.tuned), o.tuned, np.nan), color=COLORS[color], marker=".", label=name)
         ax.plot(o.chosen["budget"], o.tuned.min(), "o", color=COLORS[color], ms=6)
-    ax.set(xscale="log", yscale="log", ylim=(None, 3), xlabel="learning rate", ylabel="final loss / first loss")
+    lowest = min(np.nanmin(outcomes[name].tuned) for name in SHOWN)
+    ax.set(xscale="log", yscale="log", ylim=(lowest / 4, 3), xlabel="learning rate", ylabel="final loss / first loss")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     plt.show()
 
@@ -165,6 +166,8 @@ with plt.rc_context(PAGE):
         ax.fill_between(budgets, 10 ** logs.min(axis=1), 10 ** logs.max(axis=1), color=color, alpha=0.2, lw=0)
         ax.plot(budgets, 10 ** logs.mean(axis=1), color=color, marker="o", ms=3, label=name)
     ax.set(xscale="log", yscale="log", xlabel="budget in steps, rate tuned to it", ylabel="final loss / first loss")
+    ax.set_xticks(budgets, [f"{steps}" for steps in budgets])
+    ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     plt.show()
 

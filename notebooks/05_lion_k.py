@@ -439,7 +439,7 @@ with matplotlib.rc_context(PAGE):
     left.annotate("slope 1", (LRS[1], 6 * LRS[1]), (0, 6), textcoords="offset points", fontsize=8, ha="right")
     for ax, text in ((left, "at most partly held"), (right, "unique subgradient")):
         ax.set(xscale="log", yscale="log", xlabel=r"step size $\eta$")
-        ax.text(0.97, 0.03, text, fontsize=8, transform=ax.transAxes, ha="right")
+        ax.text(0.97, 0.93 if ax is right else 0.03, text, fontsize=8, transform=ax.transAxes, ha="right")
     left.set(ylabel="final score", ylim=(1e-3, 1.5))
     right.set(ylim=(1e-17, 1e-8))
     for ax in (left, right):

@@ -124,7 +124,8 @@ def plane(angle=140.0, length=0.8):
         for name, color in RULES.items():
             arrow(ax, surgery.make(name)(jacobian), color)
             ax.plot([], [], color=color, label=name)
-        ax.set(xlim=(-1.8, 1.8), ylim=(-0.7, 1.8), aspect="equal", xticks=[], yticks=[])
+        ax.set(xlim=(-1.8, 1.8), ylim=(-0.7, 1.8), aspect="equal")
+        ax.axis("off")
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
         plt.show()
 
