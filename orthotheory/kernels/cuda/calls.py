@@ -11,6 +11,7 @@ import numpy as np
 from ...arrays import Array, dtype_name
 from .optimizer_steps import MOST_THREADS, Steps
 from .sources import ACCUMULATORS, C_TYPES, MOST_ROWS, PATCHES, TILES, variant
+from .tensor_products import TensorProducts
 
 PIVOT_THREADS = 128
 PRODUCT_DEPTH = 16  # columns of a strip in symmetric_product.cu
@@ -26,7 +27,7 @@ class Pivots(NamedTuple):
     solved: Array
 
 
-class Kernels(Steps):
+class Kernels(Steps, TensorProducts):
     """Every kernel of the package on one processor; arrays are of its library, contiguous, and on one device."""
 
     most_rows = MOST_ROWS

@@ -45,11 +45,26 @@ def variants() -> list[Variant]:
     cone = [variant("cone_pivot", dtype, M=m) for dtype, m in product(("float32", "float64"), range(1, MOST_ROWS + 1))]
     products = [variant("symmetric_product", dtype, PATCH=patch) for dtype, patch in product(C_TYPES, PATCHES)]
     steps = [variant(kernel, dtype) for kernel, dtype in product(("sign_step", "auon_step"), ("float32", "float64"))]
-    return [*polar, *cone, *products, *steps]
+    return [*polar, *cone, *products, *steps, *tensor_variants()]
+
+
+def tensor_variants() -> list[Variant]:
+    """Return the variants for tensor cores: the host build emulates their products, and only a GPU can judge them."""
+    half = [tensor(kernel, d) for kernel in ("small_polar_tensor", "symmetric_tensor") for d in ("float16", "bfloat16")]
+    return [*half, tensor("symmetric_tensor", "float32")]
+
+
+def tensor(kernel: str, dtype: str) -> Variant:
+    """Return a variant for tensor cores: float16, bfloat16, or float32 rounded to tf32."""
+    kind = {"float16": (), "bfloat16": (("BFLOAT16", ""),), "float32": (("TF32", ""),)}[dtype]
+    plain = variant(kernel, dtype)
+    return Variant(kernel, (*plain.macros, *kind))
 
 
 @functools.cache
 def source(kernel: str) -> str:
-    """Return the text of a kernel with its header in place, so that it compiles without a path."""
-    header = (HERE / "phases.cuh").read_text(encoding="utf-8").replace("#pragma once", "")
-    return (HERE / f"{kernel}.cu").read_text(encoding="utf-8").replace('#include "phases.cuh"', header)
+    """Return the text of a kernel with its headers in place, so that it compiles without a path."""
+    text = (HERE / f"{kernel}.cu").read_text(encoding="utf-8")
+    for header in sorted(HERE.glob("*.cuh")):
+        text = text.replace(f'#include "{header.name}"', header.read_text(encoding="utf-8").replace("#pragma once", ""))
+    return text
