@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels
-from .arrays import Array, dtype_name
+from .arrays import Array
 from .kernels.programs import CompiledProgram, threads
 from .kernels.recording import Program
 from .methods import Lion, Method, SignDescent, Signum
@@ -88,9 +88,9 @@ class OnDevice:
     """The same on a GPU: one kernel in place where there is one, otherwise the method's own step."""
 
     def __init__(self, method: Method, w: Array):
-        served = type(method) in KERNELS and dtype_name(w) in ("float32", "float64")
-        served = served and not hasattr(getattr(method, "gamma", None), "shape")
-        self.kernels = kernels.gpu(w) if served else None
+        served = type(method) in KERNELS and not hasattr(getattr(method, "gamma", None), "shape")
+        gpu = kernels.gpu(w) if served else None
+        self.kernels = gpu if gpu and gpu.takes_steps(w) else None
         self.method, self.w = method, self.kernels.processor.xp.ascontiguousarray(+w) if self.kernels else +w
         self.state = method.init(self.w)
 

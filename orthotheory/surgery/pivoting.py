@@ -164,7 +164,7 @@ class Pivoted(NamedTuple):
 
 def pivot(system: System, lanes: int, m: int) -> Pivoted:
     """Run block principal pivoting for up to 4 m + 12 sweeps; finished problems leave the batch."""
-    if isinstance(system, Normal) and (gpu := kernels.gpu(system.q)) and m <= gpu.most_rows:
+    if isinstance(system, Normal) and (gpu := kernels.gpu(system.q)) and gpu.takes_cone(system.q):
         found = gpu.cone_pivot(system.c, system.q)
         return Pivoted(found.v, found.least, found.solved)
     support = system.start()

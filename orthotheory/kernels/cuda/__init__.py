@@ -34,9 +34,13 @@ def available(device: Any = None) -> bool:
     """
     if not cuda_is_available():
         return False
-    cupy = cupy_module()
-    number = cupy.cuda.Device().id if device is None else getattr(device, "id", device)
-    return _capable(int(number), cupy.cuda.Device(int(number)).compute_capability)
+    number = cupy_module().cuda.Device().id if device is None else getattr(device, "id", device)
+    return _available(int(number))
+
+
+@functools.cache
+def _available(number: int) -> bool:
+    return _capable(number, cupy_module().cuda.Device(number).compute_capability)
 
 
 @functools.cache
@@ -52,7 +56,7 @@ def _capable(number: int, capability: str) -> bool:
 
 def serves(x: Array) -> bool:
     """Say whether x lies on a GPU where the kernels run, outside `plain()`."""
-    return not _plain and type(x).__module__.split(".")[0] == "cupy" and available(x.device)
+    return not _plain and type(x).__module__.split(".")[0] == "cupy" and _available(int(x.device.id))
 
 
 @contextlib.contextmanager

@@ -30,7 +30,14 @@ class Pivots(NamedTuple):
 class Kernels(Steps, TensorProducts):
     """Every kernel of the package on one processor; arrays are of its library, contiguous, and on one device."""
 
-    most_rows = MOST_ROWS
+    def takes_cone(self, q: Array) -> bool:
+        """Say whether `cone_pivot` takes these products, (m, lanes)."""
+        dtype = dtype_name(q)
+        return (
+            1 <= q.shape[0] <= MOST_ROWS
+            and dtype in ("float32", "float64")
+            and self.processor.compiles(variant("cone_pivot", dtype, M=int(q.shape[0])))
+        )
 
     def small_polar(
         self,
@@ -223,6 +230,7 @@ class Kernels(Steps, TensorProducts):
             and bool(steps)
             and all(isinstance(step, tuple) for step in steps)
             and self.small_polar_fits(g.shape, dtype_name(g))
+            and self.processor.compiles(variant("small_polar", dtype_name(g), TILE=tile_of(min(g.shape[-2:]))))
         )
 
     def run_schedule(self, g: Array, steps: Sequence[Any], normalization: Any) -> Array:

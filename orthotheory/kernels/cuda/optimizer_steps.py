@@ -23,6 +23,12 @@ class Steps:
     def __init__(self, processor: Processor):
         self.processor = processor
 
+    def takes_steps(self, w: Array) -> bool:
+        """Say whether `sign_step` and `auon_step` take weights of this dtype."""
+        dtype = dtype_name(w)
+        steps = ("sign_step", "auon_step")
+        return dtype in ("float32", "float64") and all(self.processor.compiles(variant(s, dtype)) for s in steps)
+
     def sign_step(
         self,
         rule: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import logging
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import numpy as np
 from ...arrays import Array, cupy_module
 from .sources import Variant, source
 
+_log = logging.getLogger(__name__)
 OPT_IN = 97  # cudaDevAttrMaxSharedMemoryPerBlockOptin
 
 
@@ -28,6 +30,9 @@ class Processor(Protocol):
 
     def constants(self, values: tuple[float, ...], dtype: str) -> Array:
         """Return numbers as an array, remembered."""
+
+    def compiles(self, what: Variant) -> bool:
+        """Say whether a variant can be compiled here; the reason against is logged once."""
 
     def launch(self, what: Variant, blocks: int, threads: int, shared: int, *arguments: Any) -> None:
         """Run a kernel with its arrays and NumPy scalars; `shared` bytes of memory a block."""
@@ -47,6 +52,9 @@ class Device:
     def constants(self, values, dtype):
         return _constants(values, dtype, self.xp.cuda.Device().id)
 
+    def compiles(self, what):
+        return _compiles(what, self.xp.cuda.Device().id)
+
     def launch(self, what, blocks, threads, shared, *arguments):
         kernel = device_kernel(what)
         if shared > 48 * 1024:  # more must be asked for
@@ -59,6 +67,19 @@ class Device:
 def device_kernel(what: Variant) -> Any:
     """Return a variant for the GPUs, compiled at its first launch."""
     return cupy_module().RawKernel(source(what.kernel), what.kernel, ("-std=c++17", *what.options))
+
+
+@functools.cache
+def _compiles(what: Variant, device: int) -> bool:
+    try:
+        return device_kernel(what).kernel is not None
+    except Exception as error:  # of the compiler, of its headers, or of the driver: CuPy's own way remains
+        _log.warning("cuda:%d: %s does not compile, plain CuPy is used instead: %s", device, what, _first_line(error))
+        return False
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @functools.cache
@@ -86,6 +107,9 @@ class Host:
 
     def constants(self, values, dtype):
         return np.asarray(values, dtype)
+
+    def compiles(self, what):
+        return host_compiler() is not None
 
     def launch(self, what, blocks, threads, shared, *arguments):
         if shared > self.shared_limit or threads > 1024:
