@@ -32,6 +32,7 @@
 # below is printed by the cell above it. `ORTHOTHEORY_SIZE` is `smoke` (default) or `paper`.
 
 # %%
+import json
 import os
 
 import matplotlib
@@ -41,6 +42,7 @@ import pandas as pd
 from IPython.display import Markdown, Math, display
 from ipywidgets import FloatLogSlider, IntSlider, interact
 from scipy.optimize import linprog
+from scipy.stats import binom
 
 import orthotheory as ot
 from orthotheory import problems
@@ -221,9 +223,10 @@ table.style.format("{:.3f}", subset=["alpha", "beta", "rate"])
 #
 # ## 4. The exponents, measured
 #
-# Each budget is a run of its own with its own $a$ and $\eta$; the first budget is dropped and the bound's next term
-# fitted along, rules that were fixed before the runs. The last two schedules are wrong on purpose: the same steps and
-# averages without extrapolation. They must come out slower.
+# Each budget is a run of its own with its own $a$ and $\eta$. The rule: the mean is taken over the second half of the
+# run, when the descent from the start has ended; the first budget is dropped; the next term is fitted along; the
+# interval is a bootstrap over the seeds. The last two schedules are wrong on purpose: the same steps and averages
+# without extrapolation. They must come out slower.
 
 # %%
 figure, _ = FIGURES["momentum-rates"]
@@ -247,10 +250,31 @@ rates.style.format("{:.3f}", subset=["exponent of theory", "fitted"])
 
 # %% [markdown]
 # How to read it. The interval is over seeds: it knows nothing of the bend of a curve that only approaches its power,
-# which the local slopes show. They differ from the exponents by a few hundredths at these budgets; the fitted next
-# term accounts for most of that, at the price of a wider interval. *Consistent* is what the interval of this many
-# seeds allows to say, not a proof of the exponent. *Slower* for the two controls says that the check can fail.
+# which the local slopes show, most of all for IGT. The fitted next term accounts for most of the bend, at the price of
+# a wider interval. *Consistent* is what the interval of this many seeds allows to say, not a proof of the exponent.
+# *Slower* for the two controls says that the check can fail.
 #
+# It has failed. Step size and noise were chosen by looking at runs with these seeds, so a confirmation on other seeds
+# and problems, fixed before they were run, is what counts. The first rule took means over all steps and did not pass;
+# the one above came after it, with another set of seeds and problems (`benchmarks/confirmations.py`):
+
+# %%
+stored = json.loads((ot.reproduce.find_root() / "benchmarks" / "results" / "confirmations.json").read_text())
+rows = {}
+for part, rule in (("momentum-rates-all-steps", "all steps"), ("momentum-rates", "second half")):
+    for name in keys:
+        verdicts = [row["verdict"] for row in stored[part]["rows"] if row["schedule"] == name]
+        expected = "consistent" if name in SCHEDULES else "slower"
+        rows[rule, name] = {"expected": expected, "as expected": verdicts.count(expected), "of": len(verdicts)}
+confirmed = pd.DataFrame(rows).T
+for rule in ("all steps", "second half"):
+    right = confirmed.loc[rule].loc[list(SCHEDULES)]
+    misses, runs = int((right["of"] - right["as expected"]).sum()), int(right["of"].sum())
+    chance = binom.sf(misses - 1, runs, 0.05)
+    print(f"{rule}: {misses} of {runs} intervals miss; 95 % intervals miss as often with probability {chance:.2g}")
+confirmed
+
+# %% [markdown]
 # ## 5. Where extrapolation ends
 #
 # $Y_k$ lies $k$ steps ahead when $a_k=1/(k+1)$. On a quadratic that is exact, anywhere else it asks the function about
@@ -354,7 +378,6 @@ ledger[["kind", "verdict", "measured", "tightness", "control fails", "the mistak
 #   optimizer but of the schedule, and the wrong schedule is measurably slower.
 # * Extrapolation cancels the lag exactly where the Hessian is constant: $K^{-1/3}$ with a constant $a$, $K^{-1/2}$ with
 #   a plain average. Elsewhere a far extrapolation does harm.
-# * An exponent needs seeds, an interval, local slopes, and a control. Without the next term of the bound the slopes at
-#   these budgets are off by a few hundredths.
+# * An exponent needs seeds, an interval, local slopes, a control, and a confirmation on seeds that no choice has seen.
 #
 # Next: `08_when_muon_wins`.
