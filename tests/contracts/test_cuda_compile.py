@@ -1,5 +1,7 @@
 """Every CUDA kernel compiles for each architecture without a GPU, and one that is broken is reported with its log."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from orthotheory.kernels.cuda import calls, nvrtc, sources
@@ -14,8 +16,13 @@ NEEDS_HEADERS = ("WITH_HALF", "")
 def test_a_kernel_compiles_for_every_architecture(what):
     if NEEDS_HEADERS in what.macros and not nvrtc.header_folders():
         pytest.skip("cuda_fp16.h is not installed (nvidia-cuda-runtime-cu12)")
-    for architecture in sources.ARCHITECTURES:
-        made = nvrtc.compile_source(sources.source(what.kernel), architecture, what.options, name=str(what))
+
+    def compiled(architecture):
+        return nvrtc.compile_source(sources.source(what.kernel), architecture, what.options, name=str(what))
+
+    with ThreadPoolExecutor(len(sources.ARCHITECTURES)) as pool:
+        results = list(pool.map(compiled, sources.ARCHITECTURES))
+    for made in results:
         assert made.code.startswith(b"\x7fELF")
         assert what.kernel.encode() in made.code
         assert made.spilled == 0

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from orthotheory.kernels import cuda
-from orthotheory.kernels.cuda import Kernels, processors
-from orthotheory.kernels.cuda.processors import Device, host_compiler
+from orthotheory.kernels.cuda import Kernels, processors, sources
+from orthotheory.kernels.cuda.processors import Device, Host, host_compiler
 from orthotheory.polar import MUON_QUINTIC
 
 pytestmark = pytest.mark.skipif(host_compiler() is None, reason="g++ is not installed")
@@ -102,7 +102,7 @@ def test_every_kernel_is_launched_as_cupy_takes_it(stand_in):
     half = g[:, :20, :30].astype("float16")
     device.small_polar_tensor(half, MUON_QUINTIC.coefficients)
     device.symmetric_tensor(half)
-    assert set(stand_in.launches) == {path.stem for path in cuda.sources.HERE.glob("*.cu")}
+    assert set(stand_in.launches) == {path.stem for path in sources.HERE.glob("*.cu")}
 
 
 def test_a_kernel_that_does_not_compile_there_is_named_once_and_left_out(stand_in, caplog):
@@ -115,3 +115,35 @@ def test_a_kernel_that_does_not_compile_there_is_named_once_and_left_out(stand_i
     (record,) = caplog.records
     assert "small_polar IN=float ACC=float TILE=2 does not compile, plain CuPy is used instead" in record.getMessage()
     assert "\n" not in record.getMessage()
+
+
+def run_on_host(monkeypatch, name, body, *, backwards=False, threads=32):
+    text = (sources.HERE / "phases.cuh").read_text() + f"KERNEL {name}(double* x) {{ {body} }}"
+    monkeypatch.setattr(processors, "source", lambda kernel: text)
+    x = np.arange(float(threads))
+    Host(backwards=backwards).launch(sources.Variant(name), 1, threads, 8 * threads, x)
+    return x
+
+
+def test_a_race_between_threads_of_a_phase_shows_in_the_host_build(monkeypatch):
+    """The negative control of every test that turns the order of the threads around."""
+    racy = "PHASE { x[thread] = x[(thread + 1) % block_threads]; }"
+    safe = """PRIVATE(double, own, 1); PHASE { MINE(own)[0] = x[(thread + 1) % block_threads]; }
+              PHASE { x[thread] = MINE(own)[0]; }"""
+    one, other = (run_on_host(monkeypatch, "racy", racy, backwards=b) for b in (False, True))
+    assert not np.array_equal(one, other)
+    one, other = (run_on_host(monkeypatch, "safe", safe, backwards=b) for b in (False, True))
+    assert np.array_equal(one, other)
+    assert np.array_equal(one, np.roll(np.arange(32.0), -1))
+
+
+def test_shared_memory_that_is_read_before_it_is_written_is_nan(monkeypatch):
+    early = "double* s = shared_memory<double>(); PHASE { x[thread] = thread ? s[thread] : 1.0; }"
+    x = run_on_host(monkeypatch, "early", early)
+    assert x[0] == 1.0
+    assert np.isnan(x[1:]).all()
+
+
+def test_a_source_that_gcc_refuses_is_reported_with_its_log(monkeypatch):
+    with pytest.raises(RuntimeError, match=r"(?s)g\+\+ refuses wrong.*UNKNOWN"):
+        run_on_host(monkeypatch, "wrong", "UNKNOWN y;")
