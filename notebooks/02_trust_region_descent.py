@@ -72,8 +72,14 @@ sentence(
 # %% [markdown]
 # Here $L$ is the smoothness constant *in the norm of the step*, and $\|\cdot\|_*$ the dual norm. The proof is one
 # line a step: smoothness gives $f(X_{k+1})\le f(X_k)-\eta\|\nabla f(X_k)\|_*+L\eta^2/2$; sum and divide by
-# $\eta K$.
-#
+# $\eta K$. The package also has it as a *certificate*: the best bound that follows from these inequalities is a linear
+# program in the values and gradient norms, and its rational multipliers $\lambda$ are verified by SymPy.
+
+# %%
+for step in theorem.proof()[:2]:
+    display(Math(step))
+
+# %% [markdown]
 # And what is $L$? On a quadratic with Hessian $D\mapsto ADB$ it is the largest $\langle D,ADB\rangle$ over the unit
 # ball. Where $D$ commutes with $A$ and $B$ it is derived by hand, or by SymPy, in the spectral norm and in Schatten
 # norms; that nothing else does better is the proof of theorem `smoothness-quadratic`. Compared with the constants of

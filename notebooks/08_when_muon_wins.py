@@ -315,6 +315,7 @@ explore(needless, rank=lambda: IntSlider(6, min=2, max=12))
 # equal speed the two floors have a fixed quotient, at least 1:
 
 # %%
+state("heavy-ball-variance")
 sentence(derivations_noise.sign_floor().markdown())
 sentence(derivations_noise.strong_noise_price().markdown())
 
