@@ -42,7 +42,7 @@ def aligned_direction(problem: KroneckerQuadratic) -> np.ndarray:
 
 def generalized_sharpness(problem: KroneckerQuadratic) -> np.ndarray:
     """Return the largest <D, H D> known: of the aligned direction, or of an ascent that might exceed it."""
-    directions = np.stack([aligned_direction(problem), sharpest_direction(problem, limit=1000)])
+    directions = np.stack([aligned_direction(problem), sharpest_direction(problem, limit=300)])
     return np.max(np.sum(directions * (problem.form.a @ directions @ problem.form.b), axis=(1, 2)), keepdims=True)
 
 
