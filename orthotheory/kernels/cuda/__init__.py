@@ -55,8 +55,11 @@ def _capable(number: int, capability: str) -> bool:
 
 
 def serves(x: Array) -> bool:
-    """Say whether x lies on a GPU where the kernels run, outside `plain()`."""
-    return not _plain and type(x).__module__.split(".")[0] == "cupy" and _available(int(x.device.id))
+    """Say whether x lies on the current GPU and the kernels run there, outside `plain()`."""
+    if _plain or type(x).__module__.split(".")[0] != "cupy":
+        return False
+    number = int(x.device.id)
+    return number == cupy_module().cuda.Device().id and _available(number)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@
 
 template <class T>
 FUNCTION T* shared_memory() {
-    extern __shared__ double memory[];
+    extern __shared__ __align__(32) double memory[];  // packs of 16 bytes and fragments of 32 start at multiples
     return reinterpret_cast<T*>(memory);
 }
 
