@@ -408,8 +408,13 @@ print(f"largest distance from the predicted staircase: {np.max(np.abs(predicted 
 # (For a rectangular matrix a direction beyond the last singular value counts as a partner with $h_j=0$; here all
 # are square.) Where the eigenvalues are paired in order, $x\le1$ by rearrangement, and the cycle **repels** if
 # $x(1-x)>2\theta(1-\theta)$ for some pair, i.e. if its rests lie near an end of the step. Paired out of order,
-# $x>1$, $\rho>1$: it repels **always**. This is our derivation, first order only; the figure tests it. Rounding
-# supplies the perturbation, `cycle.commutation_defect` measures it.
+# $x>1$, $\rho>1$: it repels **always**. This is theorem `cycle-multiplier`, ours and of first order only; SymPy
+# multiplies the factors of the two steps, and the figure tests it. Rounding supplies the perturbation,
+# `cycle.commutation_defect` measures it.
+
+# %%
+for step in ot.theory.get("cycle-multiplier").proof():
+    display(Math(step))
 
 # %%
 SEEDS, LENGTH = (24, 260) if SIZE == "smoke" else (120, 400)
