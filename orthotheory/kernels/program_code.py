@@ -1,190 +1,27 @@
-"""From a recorded program to LLVM IR: fused loops, reductions and tile products, one run after another.
-
-A program is cut into phases. A phase computes numbers, then passes once over the entries of the matrices, then closes
-its reductions, then runs its products; a matrix that a later phase needs is kept in a buffer. Entry-wise operations
-run as late as they can, so that what they read need not be kept twice.
-"""
+"""From a planned program to LLVM IR: fused loops, reductions and tile products, one run after another."""
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .matmul_tile import Function, Product, Target, emit
-from .recording import Node, Program, Unrecordable, symmetric
-
-SUMS = {"sum": ("fadd reassoc", "0.0"), "max": ("maximum", "-inf")}
-COMPARE = {
-    "equal": "oeq", "not_equal": "une", "less": "olt", "less_equal": "ole", "greater": "ogt", "greater_equal": "oge",
-}  # fmt: skip
-ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
-CALLS = {"sqrt": "sqrt", "abs": "fabs", "floor": "floor", "log2": "log2", "exp": "exp", "pow": "pow",
-         "maximum": "maximum", "minimum": "minimum"}  # fmt: skip
-LEAVES = ("input", "constant", "number", "scalar", "step", "fill")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a matrix lies in memory: rows of so many entries at a distance, the long side first, or all in a row."""
-
-    rows: int
-    columns: int
-    stride: int
-    padded: bool = True  # entries between `columns` and `stride` are there, and zero
-
-    @staticmethod
-    def of(program: Program, target: Target) -> Layout:
-        """Return the layout of the matrices that products meet."""
-        long, short = sorted((program.rows, program.columns), reverse=True)
-        if target.interleaved:
-            return Layout(long, short, short)
-        return Layout(long, short, row_distance(short, target))
-
-    @property
-    def size(self) -> int:
-        """Entries of a matrix with its padding."""
-        return self.rows * self.stride if self.padded else self.rows * self.columns
-
-
-def constant(kind: str, value: float) -> str:
-    """Return a number as the IR writes it."""
-    value = float(np.float32(value)) if kind == "float" else value
-    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+from .entry_code import Operations, constant
+from .matmul_tile import Function, Product, emit
+from .program_plan import LEAVES, SUMS, Plan, row_distance
+from .recording import Unrecordable, symmetric
 
 
 @dataclass
-class Compiler:
+class Compiler(Plan):
     """Emits one program for one target; `text` is the module, with the function `advance`."""
 
-    program: Program
-    target: Target
-    layout: Layout
     module: dict[str, str] = field(default_factory=dict)
     declared: set[str] = field(default_factory=set)
 
     def __post_init__(self):
-        self.nodes = self.program.nodes
-        self.used = self._used()
-        self._schedule()
-        self._place()
-
-    # --- what runs when ---
-
-    def root(self, i: int) -> int:
-        """Return the node behind transposes."""
-        while self.nodes[i].op == "transpose":
-            i = self.nodes[i].args[0]
-        return i
-
-    def args(self, i: int) -> list[int]:
-        """Return the nodes a node acts on."""
-        return [self.root(a) for a in self.nodes[i].args]
-
-    def _used(self) -> list[int]:
-        wanted, stack = set(), [self.root(i) for _, i in self.program.outputs]
-        while stack:
-            i = stack.pop()
-            if i not in wanted:
-                wanted.add(i)
-                stack += self.args(i)
-        return sorted(wanted)
-
-    def is_loop(self, i: int) -> bool:
-        """Whether a node is an entry-wise matrix."""
-        node = self.nodes[i]
-        return node.kind == "matrix" and node.op not in (*LEAVES, "product", *SUMS)
-
-    def _schedule(self) -> None:
-        ready: dict[int, int] = {}
-        for i in self.used:
-            node = self.nodes[i]
-            latest = max((ready[a] for a in self.args(i)), default=0)
-            ready[i] = latest + (node.op in SUMS or node.op == "product")
-        self.ready = ready
-        self.last = max((ready[i] for i in self.used), default=0)
-        self.phase = {i: self.last if self.is_loop(i) else ready[i] for i in self.used}
-        for i in reversed(self.used):  # an argument of a loop runs no later than the loop
-            node = self.nodes[i]
-            limit = ready[i] - 1 if node.op in SUMS or node.op == "product" else self.phase[i]
-            for a in self.args(i):
-                if self.is_loop(a):
-                    self.phase[a] = min(self.phase[a], limit)
-
-    def reads(self, i: int) -> list[tuple[int, bool]]:
-        """Return the phases that read a matrix, and whether in a product."""
-        found = []
-        for j in self.used:
-            if i in self.args(j):
-                op = self.nodes[j].op
-                found.append((self.ready[j] - 1 if op in SUMS or op == "product" else self.phase[j], op == "product"))
-        return found
-
-    def _place(self) -> None:
-        """Choose a buffer for each matrix that is needed after its loop, and where outputs are stored."""
-        self.stores: dict[int, list[tuple[int, str]]] = {}  # phase: (node, output)
-        targets: dict[str, int] = dict(self.program.outputs)
-        until: dict[int, int] = {}
-        for i in self.used:
-            node = self.nodes[i]
-            if node.kind not in ("matrix", "short") or node.op in LEAVES:
-                continue
-            phases = self.reads(i)
-            if node.op == "product":
-                until[i] = max((p for p, _ in phases), default=self.last)
-            elif any(p != self.phase[i] or in_product for p, in_product in phases):
-                if node.logical:
-                    raise Unrecordable("a test kept from one pass to the next")
-                until[i] = max(p for p, _ in phases)
-        inputs = {self.nodes[i].detail: i for i in self.used if self.nodes[i].op == "input"}
-        for name, out in targets.items():
-            i = self.root(out)
-            if self.nodes[i].kind != "matrix":
-                continue
-            when = self.phase[i] if self.is_loop(i) else self.last
-            blocked = name in inputs and any(p > when or (p >= when and prod) for p, prod in self.reads(inputs[name]))
-            if name in inputs:  # another output may be this very input
-                blocked = blocked or any(self.root(o) == inputs[name] for o in targets.values() if o != out)
-            if blocked and when < self.last:
-                when = self.last
-                until[i] = self.last
-            elif not self.is_loop(i):
-                until[i] = self.last
-            self.stores.setdefault(when, []).append((i, name))
-        self.buffer: dict[int, int] = {}
-        free: dict[str, list[int]] = {"matrix": [], "short": []}
-        self.places: list[int] = []
-        total = 0
-        begins = {
-            i: self.phase[i] if self.is_loop(i) else self.ready[i] - 1 for i in until if self.nodes[i].op not in LEAVES
-        }
-        active: list[tuple[int, int]] = []
-        short = self.layout.stride * (self.layout.stride if not self.target.interleaved else self.layout.columns)
-        for i in sorted(begins, key=begins.__getitem__):
-            for end, j in [a for a in active if a[0] < begins[i]]:
-                active.remove((end, j))
-                free[self.nodes[j].kind].append(self.buffer[j])
-            kind = self.nodes[i].kind
-            if free[kind]:
-                self.buffer[i] = free[kind].pop()
-            else:
-                self.buffer[i] = total
-                total += self.layout.size if kind == "matrix" else short
-                total = -(-total // 16) * 16
-            active.append((until[i], i))
-        self.workspace = total * (self.target.lanes if self.target.interleaved else 1)
-
-    # --- values ---
-
-    def call(self, f: Function, op: str, kind: str, *values: str, flags: str = "") -> str:
-        """Call an intrinsic on values of one type."""
-        suffix = {"float": "f32", "double": "f64"}.get(
-            kind
-        ) or f"v{self.target.lanes}{'f32' if 'float' in kind else 'f64'}"
-        self.declared.add(f"declare {kind} @llvm.{op}.{suffix}({', '.join([kind] * len(values))})")
-        listed = ", ".join(f"{kind} {v}" for v in values)
-        return f.let(f"call {flags} {kind} @llvm.{op}.{suffix}({listed})")
+        super().__post_init__()
+        self.operations = Operations(self.target, self.declared)
 
     def number(self, f: Function, i: int, kind: str) -> str:
         """Return a number or a scalar of a run as a value of the given type."""
@@ -199,110 +36,6 @@ class Compiler:
         if own == "double" and kind != "double" and t.scalar != "double":
             value, own = f.let(f"fptrunc double {value} to float"), "float"
         return f.splat(value) if kind == t.vector and own != t.vector else value
-
-    def entrywise(self, f: Function, node: Node, values: list[str], kind: str, shared: list[bool]) -> str:
-        """Return one operation on values of one type; `shared` says which are one number for a whole matrix."""
-        op = node.op
-        if op == "divide" and shared == [False, True]:
-            tiny, up = (2.0**-100, 2.0**24) if "float" in kind else (2.0**-1000, 2.0**53)
-            x, s = values
-            small = f.let(f"fcmp olt {kind} {self.call(f, 'fabs', kind, s)}, {self.full(kind, tiny)}")
-            lift = f.let(
-                f"select {self.test(kind)} {small}, {kind} {self.full(kind, up)}, {kind} {self.full(kind, 1.0)}"
-            )
-            inverse = f.let(f"fdiv {kind} {self.full(kind, 1.0)}, {f.let(f'fmul {kind} {s}, {lift}')}")
-            return f.let(f"fmul {kind} {f.let(f'fmul {kind} {x}, {lift}')}, {inverse}")
-        if op in ARITHMETIC:
-            return f.let(f"{ARITHMETIC[op]} contract {kind} {values[0]}, {values[1]}")
-        if op in COMPARE:
-            return f.let(f"fcmp {COMPARE[op]} {kind} {values[0]}, {values[1]}")
-        if op in ("logical_and", "logical_or"):
-            return f.let(f"{op.removeprefix('logical_')} {self.test(kind)} {values[0]}, {values[1]}")
-        if op == "logical_not":
-            yes = "true" if kind in ("float", "double") else "splat (i1 true)"
-            return f.let(f"xor {self.test(kind)} {values[0]}, {yes}")
-        if op == "negative":
-            return f.let(f"fneg {kind} {values[0]}")
-        if op == "where":
-            own = self.test(kind) if node.logical else kind
-            return f.let(f"select {self.test(kind)} {values[0]}, {own} {values[1]}, {own} {values[2]}")
-        if op == "isfinite":
-            return f.let(f"fcmp olt {kind} {self.call(f, 'fabs', kind, values[0])}, {self.full(kind, np.inf)}")
-        if op == "sign":
-            x, test = values[0], self.test(kind)
-            above = f.let(f"fcmp ogt {kind} {x}, {self.full(kind, 0.0)}")
-            below = f.let(f"fcmp olt {kind} {x}, {self.full(kind, 0.0)}")
-            low = f.let(f"select {test} {below}, {kind} {self.full(kind, -1.0)}, {kind} {x}")
-            return f.let(f"select {test} {above}, {kind} {self.full(kind, 1.0)}, {kind} {low}")
-        if op == "power_of_two":
-            whole = self.integers(kind)
-            mask = 0x7F800000 if "float" in kind else 0x7FF0000000000000
-            bits = f.let(f"bitcast {kind} {values[0]} to {whole}")
-            return f.let(f"bitcast {whole} {f.let(f'and {whole} {bits}, {self.full_integer(kind, mask)}')} to {kind}")
-        if op == "cosh":
-            return self.cosh(f, values[0], kind)
-        return self.call(f, CALLS[op], kind, *values)
-
-    def cosh(self, f: Function, x: str, kind: str) -> str:
-        """Return cosh x = 2^(k-1) (E + O) + 2^(-k-1) (E - O): e^r in even and odd part, |x| = k log 2 + r."""
-        narrow = "float" in kind
-        full, whole = (lambda v: self.full(kind, v)), self.integers(kind)
-        top = full(89.0 if narrow else 710.4)
-        y = self.call(f, "fabs", kind, x)
-        y = f.let(f"select {self.test(kind)} {f.let(f'fcmp olt {kind} {top}, {y}')}, {kind} {top}, {kind} {y}")
-        magic = 1.5 * 2.0 ** (23 if narrow else 52)  # a sum with it ends in the nearest integer
-        scaled = f.let(f"fmul contract {kind} {y}, {full(1 / np.log(2))}")
-        shifted = f.let(f"fadd contract {kind} {scaled}, {full(magic)}")
-        k = f.let(f"fsub {kind} {shifted}, {full(magic)}")
-        r = y
-        high = 0.693359375 if narrow else 6.93147180369123816490e-01  # few bits, so that k high is exact
-        for part in (high, float(np.log(2) - high) if narrow else 1.90821492927058770002e-10):
-            r = f.let(f"fsub contract {kind} {r}, {f.let(f'fmul contract {kind} {k}, {full(part)}')}")
-        square = f.let(f"fmul {kind} {r}, {r}")
-        parts = []
-        for start in (0, 1):
-            coefficients = [1 / float(np.prod(np.arange(1.0, j + 1))) for j in range(start, 8 if narrow else 14, 2)]
-            value = full(coefficients[-1])
-            for c in reversed(coefficients[:-1]):
-                value = f.let(f"fadd contract {kind} {f.let(f'fmul contract {kind} {value}, {square}')}, {full(c)}")
-            parts.append(value)
-        even, odd = parts[0], f.let(f"fmul {kind} {parts[1]}, {r}")
-        bias, shift = (127, 23) if narrow else (1023, 52)
-        integer = self.full_integer
-        n = f.let(f"bitcast {kind} {shifted} to {whole}")
-        bits = struct.unpack("<i" if narrow else "<q", struct.pack("<f" if narrow else "<d", magic))[0]
-        n = f.let(f"sub {whole} {n}, {integer(kind, bits)}")
-        sides = []
-        for sign in ("add", "sub"):
-            e = f.let(f"{sign} {whole} {integer(kind, bias - 1)}, {n}")
-            good = f.let(f"icmp sgt {whole} {e}, {integer(kind, 0)}")
-            e = f.let(f"select {self.test(kind)} {good}, {whole} {e}, {whole} {integer(kind, 0)}")
-            power = f.let(f"bitcast {whole} {f.let(f'shl {whole} {e}, {integer(kind, shift)}')} to {kind}")
-            half = f.let(f"f{sign} {kind} {even}, {odd}")
-            sides.append(f.let(f"fmul {kind} {half}, {power}"))
-        return f.let(f"fadd {kind} {sides[0]}, {sides[1]}")
-
-    def full(self, kind: str, value: float) -> str:
-        """Return a constant in all places of a type."""
-        if kind in ("float", "double"):
-            return constant(kind, value)
-        return f"splat ({self.target.scalar} {constant(self.target.scalar, value)})"
-
-    def integers(self, kind: str) -> str:
-        """Return the type of integers as wide as a type of numbers."""
-        one = "i32" if "float" in kind else "i64"
-        return one if kind in ("float", "double") else f"<{self.target.lanes} x {one}>"
-
-    def full_integer(self, kind: str, value: int) -> str:
-        """Return an integer in all places of such a type."""
-        one = "i32" if "float" in kind else "i64"
-        return str(value) if kind in ("float", "double") else f"splat ({one} {value})"
-
-    def test(self, kind: str) -> str:
-        """Return the type of a comparison of values of a type."""
-        return "i1" if kind in ("float", "double") else f"<{self.target.lanes} x i1>"
-
-    # --- the function ---
 
     def pointer(self, f: Function, i: int) -> str:
         """Return where a matrix lies."""
@@ -408,7 +141,7 @@ class Compiler:
             if node.kind in ("number", "scalar") and node.op not in (*LEAVES, *SUMS) and self.ready[i] == phase:
                 kind = "double" if node.kind == "number" else self.target.each
                 values = [self.number(f, a, kind) for a in self.args(i)]
-                self.values[i] = self.entrywise(f, node, values, kind, [False] * len(values))
+                self.values[i] = self.operations.entrywise(f, node, values, kind, [False] * len(values))
             elif node.op == "fill" and node.kind == "scalar" and phase == 0:
                 self.values[i] = self.number(f, node.args[0], self.target.each)
         reductions = [i for i in self.used if self.nodes[i].op in SUMS and self.ready[i] - 1 == phase]
@@ -471,7 +204,7 @@ class Compiler:
                 total = (
                     f.let(f"fadd {t.vector} {total}, {other}")
                     if combine == "fadd"
-                    else self.call(f, "maximum", t.vector, total, other, flags="nsz")
+                    else self.operations.call(f, "maximum", t.vector, total, other, flags="nsz")
                 )
             if not t.interleaved:
                 suffix = f"v{t.lanes}{'f32' if t.scalar == 'float' else 'f64'}"
@@ -516,7 +249,9 @@ class Compiler:
             elif self.is_loop(i) and self.phase[i] == phase:
                 args = self.args(i)
                 values = [value(a) for a in args]
-                result = self.entrywise(f, node, values, t.vector, [self.nodes[a].kind != "matrix" for a in args])
+                result = self.operations.entrywise(
+                    f, node, values, t.vector, [self.nodes[a].kind != "matrix" for a in args]
+                )
             else:
                 result = load(f.at(self.pointer(f, i), scaled))
             memo[i] = result
@@ -528,7 +263,7 @@ class Compiler:
             new = (
                 f.let(f"fadd contract {t.vector} {old}, {x}")
                 if self.nodes[i].op == "sum"
-                else self.call(f, "maximum", t.vector, old, x, flags="nsz")
+                else self.operations.call(f, "maximum", t.vector, old, x, flags="nsz")
             )
             if tail:
                 new = f.let(f"select {self._mask(tail)}, {t.vector} {new}, {t.vector} {old}")
@@ -584,14 +319,3 @@ class Compiler:
         if node.kind == "short":
             return at.columns, at.columns, at.stride
         return at.rows, at.columns, at.stride
-
-
-def row_distance(size: int, target: Target) -> int:
-    """Return the distance of rows of so many entries: whole registers, and no multiple of 512 bytes.
-
-    Columns of a power of two would share few sets of the cache.
-    """
-    if target.interleaved:
-        return size
-    stride = -(-size // target.lanes) * target.lanes
-    return stride + target.lanes if stride > target.lanes and stride * target.bytes % 512 == 0 else stride

@@ -11,7 +11,8 @@ import numpy as np
 
 from .machine_code import Compiled, compile_ir
 from .matmul_tile import Target, vector_width
-from .program_code import Compiler, Layout, row_distance
+from .program_code import Compiler
+from .program_plan import Layout, row_distance
 from .recording import Program
 
 INTERLEAVED_UP_TO = 16  # longest side for which problems lie side by side in the registers
