@@ -68,16 +68,8 @@ def ours(n: int, engine: str, dtype: str = "float32"):
         return lambda: part(trajectories.run, starts)
     if engine == "reference":
         return lambda: part(loop.run, starts)
-    from threadpoolctl import threadpool_limits
-
-    size = 1 if n >= 64 else max(1, seeds // 8)
+    size = 1 if n >= 64 else max(1, seeds // 16)
     chunks = [starts[i : i + size] for i in range(0, seeds, size)]
-    if n >= 64:
-        from concurrent.futures import ThreadPoolExecutor
-
-        threadpool_limits(1)
-        pool = ThreadPoolExecutor(2)
-        return lambda: np.concatenate(list(pool.map(lambda c: part(loop.run, c), chunks)), axis=1)
     from concurrent.futures import ProcessPoolExecutor
 
     pool = ProcessPoolExecutor(2, initializer=_process, initargs=(n,))

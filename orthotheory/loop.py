@@ -16,7 +16,7 @@ from .methods import Method, lift
 from .names import closest
 from .norms import Norm, Nuclear, ProductMax, Spectral
 from .problems import Problem
-from .storage import digest, plain, read_table, write_table
+from .storage import array_digest, plain, read_table, write_table
 
 
 class Moment(NamedTuple):
@@ -225,7 +225,7 @@ def run(
     rng = generator(seed)
     state = method.init(w)
     setup = {"steps": steps, "every": every, "seed": seed, "batch": batch, "target": target}
-    setup["start"] = "the problem's" if start is None else digest(start)
+    setup["start"] = "the problem's" if start is None else array_digest(start)
     kept: dict[str, list[np.ndarray]] = {name: [] for name in recorders}
     ks: list[int] = []
     watch = _Watch(batch)

@@ -114,6 +114,17 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(plain(content), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def array_digest(content: Any) -> str:
+    """Return a short hash of an array, or of a tuple of them: dtypes, shapes and bytes."""
+    from .arrays import to_host
+
+    found = hashlib.sha256()
+    for x in content if isinstance(content, tuple) else (content,):
+        host = np.ascontiguousarray(to_host(x))
+        found.update(f"{host.dtype.str} {host.shape} ".encode() + host.tobytes())
+    return found.hexdigest()[:16]
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with open(path, "rb") as stream:

@@ -6,7 +6,6 @@ consists of entry-wise operations, sums and maxima over a matrix, and polynomial
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from .methods.contract import RANGES
 from .names import closest
 from .problems import Problem
 from .problems.noise import Gaussian, HeavyTailed, LowRank
+from .storage import array_digest
 
 LONGEST = 256  # side of a matrix; beyond, a BLAS is as fast
 ADDITIVE = (Gaussian, HeavyTailed, LowRank)  # noise that does not look at the gradient
@@ -201,7 +201,7 @@ def run(
     method._broadcast(w)  # refuses hyper-parameters that do not fit
     rng, count, workers = generator(seed), max(int(np.prod(batch)), 0), threads or available()
     setup = {"steps": steps, "every": every, "seed": seed, "batch": batch, "target": None, "engine": "compiled"}
-    setup["start"] = "the problem's" if start is None else hashlib.sha256(np.asarray(start).tobytes()).hexdigest()[:16]
+    setup["start"] = "the problem's" if start is None else array_digest(start)
     began = time.perf_counter()
     named = list(recorders) if isinstance(record, Sequence) else []
     look, served = record_look(problem, method, [name for name in named if name not in loop.NEEDS_STEP])

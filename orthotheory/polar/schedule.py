@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import kernels
 from ..arrays import Array, array_namespace, device_of
+from . import blocked
 from .normalization import Normalization
 
 Interval = tuple[float, float]
@@ -142,12 +143,15 @@ class Schedule:
         xp = array_namespace(g)
         wide = g.shape[-2] <= g.shape[-1]
         x = self.normalization(g if wide else g.mT)
+        if blocked.takes(x):
+            x = blocked.run(x, self.first(steps))
+            return x if wide else x.mT
         eye = xp.eye(x.shape[-2], dtype=x.dtype, device=device_of(x))
         for first, *rest in self.first(steps):
             if not rest:
                 x = first * x
                 continue
-            # A @ A.T on one buffer lets NumPy use the symmetric product.
+            # A @ A.T on one buffer lets NumPy use the symmetric product, which pays where matrices are large.
             gram = x @ (xp.conj(x).mT if xp.isdtype(x.dtype, "complex floating") else x.mT)
             polynomial = rest[-1] * gram
             for c in reversed(rest[:-1]):
