@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from scipy.stats import binom
 
+from orthotheory.storage import read_json
 from orthotheory.theory import fit_exponent
 from orthotheory.theory.rates import upper_mean
 
+CONFIRMATIONS = Path(__file__).parents[2] / "benchmarks" / "results" / "confirmations.json"
 X = np.array([8.0, 16.0, 32.0, 64.0, 128.0])
 
 
@@ -88,3 +93,38 @@ def test_the_three_exponents_of_momentum_lie_in_their_intervals_and_wrong_schedu
     rates = momentum_rates("paper")
     assert {name: rates[name].verdict for name in SCHEDULES} == dict.fromkeys(SCHEDULES, "consistent")
     assert {name: rates[name].verdict for name in WRONG} == dict.fromkeys(WRONG, "slower")
+
+
+def test_the_stored_confirmation_misses_no_more_exponents_than_its_level_allows_and_the_wrong_schedules_are_slower():
+    from orthotheory.theory.rates import SCHEDULES, WRONG
+
+    rows = read_json(CONFIRMATIONS)["momentum-rates"]["rows"]
+    right = [r for r in rows if r["schedule"] in SCHEDULES]
+    wrong = [r for r in rows if r["schedule"] in WRONG]
+    misses = sum(not r["low"] <= r["theory"] <= r["high"] for r in right)
+    assert binom.sf(misses - 1, len(right), 0.05) > 0.05
+    assert all(r["low"] > r["theory"] and r["verdict"] == "slower" for r in wrong)
+    # the rule before it, with means over all steps, fails the same test: it can fail
+    before = [r for r in read_json(CONFIRMATIONS)["momentum-rates-all-steps"]["rows"] if r["schedule"] in SCHEDULES]
+    misses = sum(not r["low"] <= r["theory"] <= r["high"] for r in before)
+    assert binom.sf(misses - 1, len(before), 0.05) < 0.05
+
+
+def test_the_first_local_slope_of_the_stored_confirmation_is_computed_again():
+    from orthotheory.theory.rates import SCHEDULES, _mean_gradients
+
+    row = read_json(CONFIRMATIONS)["momentum-rates"]["rows"][0]
+    seeds = (row["seed"], row["problem_seed"])
+    means = [
+        np.log(_mean_gradients(SCHEDULES[row["schedule"]], k, row["runs"], seeds, 0.5)).mean() for k in (500, 1000)
+    ]
+    # chaos of the cycle may carry another rounding of LAPACK into the digits that a thousand steps leave
+    assert (means[1] - means[0]) / np.log(2) == pytest.approx(row["local"][0], abs=5e-3)
+
+
+def test_no_run_of_the_stored_confirmation_ends_below_the_sharpest_cycle_and_steps_grow_slower_than_the_root():
+    stored = read_json(CONFIRMATIONS)
+    cycles, steps = stored["sharpest-cycle"]["rows"], stored["shrinking-radius"]["rows"]
+    assert sum(row["runs"] for row in cycles) >= 20_000
+    assert [row["below"] for row in cycles] == [0] * len(cycles)
+    assert all(row["low"] > 0.05 and row["high"] < 0.5 for row in steps)
