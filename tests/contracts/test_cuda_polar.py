@@ -155,6 +155,8 @@ def test_what_the_kernel_does_not_take_is_refused():
         cuda.host.small_polar(np.zeros((3, 3), int), MUON_QUINTIC.coefficients)
     with pytest.raises(TypeError, match="a step"):
         cuda.host.small_polar(np.zeros((3, 3)), ())
+    assert not cuda.host.small_polar_fits((7,), "float32")
+    assert not cuda.host.small_polar_fits((0, 7), "float32")
     assert not cuda.host.small_polar_fits((128, 128), "float64")  # 256 KiB for two matrices
 
 

@@ -240,6 +240,8 @@ class Kernels(Steps, TensorProducts):
 
     def small_polar_fits(self, shape: tuple[int, ...], dtype: str, tile: int | None = None) -> bool:
         """Say whether `small_polar` takes matrices of this shape and dtype on this processor."""
+        if len(shape) < 2:
+            return False
         m, n = min(shape[-2:]), max(shape[-2:])
         tile = tile or tile_of(m)
         if not 1 <= m <= 16 * tile or tile not in TILES or dtype not in ACCUMULATORS:
