@@ -67,10 +67,16 @@ def momentum_table(rows: Rows) -> str:
 def confirmation_numbers(confirmations: dict[str, Rows]) -> dict[tuple[str, str], Any]:
     """Return the numbers of the confirmations: momentum's verdicts counted, the conjectures' by shape and size."""
     counts: dict[tuple[str, str], Any] = {}
-    for row in confirmations.get("momentum-rates", []):
-        for key, hit in (("runs", True), (row["verdict"], True)):
-            at = ("momentum-confirmation", f"{row['schedule']}, {key}")
-            counts[at] = counts.get(at, 0) + hit
+    for part, prefix in (("momentum-rates", ""), ("momentum-rates-all-steps", "all steps, ")):
+        slopes: dict[str, list[float]] = {}
+        for row in confirmations.get(part, []):
+            name = f"{prefix}{row['schedule']}"
+            slopes.setdefault(name, []).append(row["slope"])
+            for key in ("runs", row["verdict"]):
+                at = ("momentum-confirmation", f"{name}, {key}")
+                counts[at] = counts.get(at, 0) + 1
+        for name, found in slopes.items():
+            counts["momentum-confirmation", f"{name}, mean slope"] = sum(found) / len(found)
     cycles = confirmations.get("sharpest-cycle", [])
     if cycles:
         counts["sharpest-cycle", "confirmation runs"] = sum(row["runs"] for row in cycles)
