@@ -333,9 +333,11 @@ with matplotlib.rc_context(PAGE):
                 color=SPECTRAL_COLOR)  # fmt: skip
     ax.set(xscale="log", yscale="log", xlabel=r"noise $\sigma$", ylabel=r"stationary loss at $\eta=0.03$")
     plt.show()
-print(
-    f"strongest noise: measured over theorem spectral-noise-floor {crossed['spectral'][-1] / crossed['high'][-1]:.3f}"
-)
+sigma, nu = SIGMAS[-1], floors.mean_nuclear(3, 3)
+print(f"strongest noise: measured over `spectral-noise-floor` {crossed['spectral'][-1] / crossed['high'][-1]:.3f}")
+same_speed = 9 * sigma**2 * (0.03 * nu / (9 * sigma)) / 4  # floor of gradient descent at the rate of equal speed
+price = derivations_noise.strong_noise_price().numeric("price", ("m", "n", "r", "nu"))(3, 3, 3, nu)
+print(f"over that of gradient descent at equal speed {crossed['spectral'][-1] / same_speed:.3f}, derived {price:.3f}")
 
 # %% [markdown]
 # Dashed: the strong-noise floor; dotted: the least loss of the noise-free cycle. Equal rates are not equal terms,
