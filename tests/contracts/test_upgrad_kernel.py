@@ -54,3 +54,13 @@ def test_a_jacobian_does_not_depend_on_its_neighbors_and_a_bad_one_is_named(kern
     jacobian[9, 2, 3] = np.inf
     with pytest.raises(ValueError, match=r"row 2 of Jacobian \(9,\)"):
         rule(jacobian)
+
+
+def test_blocks_of_array_operations_do_not_show(monkeypatch):
+    from orthotheory.surgery import batch
+
+    jacobian = hard(4, 20, 43, np.random.default_rng(1))
+    rule = surgery.make("upgrad", kernel="numpy")
+    whole = rule(jacobian)
+    monkeypatch.setattr(batch, "BLOCK", 16)
+    np.testing.assert_allclose(rule(jacobian), whole, rtol=1e-12, atol=0)
