@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from orthotheory.comparison import PAPER, RULES, SMOKE, TASKS, compare, cost, participants, standing
+from orthotheory.comparison import PAPER, RULES, SMOKE, TASKS, compare_all, cost, participants, standing
 from orthotheory.plotting import Figure
 from orthotheory.plotting.rows import heat_rows
 
@@ -18,7 +18,7 @@ def data(size):
         protocol = SMOKE
         tasks = tuple(dataclasses.replace(TASKS[i], steps=12, every=3) for i in (4, 6, -1))
     names, left_out = participants()
-    outcomes = {(m, t.label): compare(m, t, protocol) for t in tasks for m in names}
+    outcomes = compare_all(names, tasks, protocol)
     tried = {key: np.round(np.log10(o.rates) * protocol.per_decade).astype(int) for key, o in outcomes.items()}
     rates = np.unique(np.concatenate(list(tried.values())))
     tuned = np.full((len(names), len(tasks), len(rates)), np.nan)

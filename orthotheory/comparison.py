@@ -18,71 +18,33 @@ The protocol, the same for every method and problem:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from . import counting, methods, problems
 from .arrays import generator
+from .comparison_tasks import TASKS as TASKS
+from .comparison_tasks import Task as Task
 from .methods import Method
-from .sweep import Chunk, Sweep, run_chunk
+from .ranking import Standing as Standing
+from .ranking import standing as standing
+from .sweep import Sweep, run_sweep
 from .sweep.analyse import steps_to
 from .sweep.config import LOSS, rate
 from .sweep.execute import build_problem
 
 FLOOR = 1e-16  # a relative loss below the rounding error of its computation is not resolved
 MOST_STATE = 100  # numbers a weight: a dense preconditioner of all weights, or a window of a thousand gradients
+NOT_RUN = "not run: a state of {:.0f} numbers a weight"
 RULES = ("budget", "level")
 
 
 class NotComparable(ValueError):
     """A method that the protocol cannot run; the message says why."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A problem of the comparison.
-
-    Parameters
-    ----------
-    label : str
-    problem : mapping
-        `{"name": ..., **options}` for `problems.make`.
-    error : "generic", "commuting", "low-rank", "flat" or "start"
-        First error W - W*: Gaussian; sharing the singular vectors of the Hessian; of rank one; with equal singular
-        values; or, where the optimum is not to be used, Gaussian weights of variance 1 / rows.
-    level : float
-        The stationary loss at which methods are compared, in units of the first.
-    """
-
-    label: str
-    problem: Mapping[str, Any]
-    error: str = "generic"
-    steps: int = 100
-    every: int = 2
-    level: float = 1e-2
-
-
-def _quadratic(**options: Any) -> dict[str, Any]:
-    return {"name": "quadratic", "rows": 12, "columns": 8, **options}
-
-
-_MINIBATCH = {"name": "minibatch", "size": 32, "independent": True}
-TASKS = (
-    Task("well conditioned", _quadratic(left_condition=10.0)),
-    Task("one-sided", _quadratic(left_condition=1000.0)),
-    Task("two-sided", _quadratic(left_condition=30.0, right_condition=30.0)),
-    Task("aligned", _quadratic(left_condition=30.0, right_condition=30.0), "commuting"),
-    Task("low-rank error", _quadratic(left_condition=100.0), "low-rank"),
-    Task("flat error", _quadratic(left_condition=100.0), "flat"),
-    Task("little noise", _quadratic(left_condition=100.0, noise={"name": "gaussian", "sigma": 0.03}), level=3e-2),
-    Task("much noise", _quadratic(left_condition=100.0, noise={"name": "gaussian", "sigma": 0.3}), level=3e-1),
-    Task("least squares", {"name": "least-squares", "rows": 12, "columns": 8, "condition": 30.0}),
-    Task("digits", {"name": "digits", "samples": 300, "noise": _MINIBATCH}, "start", 60, 6, 0.1),
-    Task("network", {"name": "network", "samples": 300, "noise": _MINIBATCH}, "start", 60, 6, 0.2),
-)
 
 
 @dataclass(frozen=True)
@@ -172,14 +134,11 @@ def tuning(protocol: Protocol | None = None) -> Sweep:
     lr = {"from": rate(protocol.lowest * protocol.per_decade, protocol.per_decade),
           "to": rate(protocol.highest * protocol.per_decade, protocol.per_decade),
           "per_decade": protocol.per_decade}  # fmt: skip
-    tasks = {
-        t.label: {**t.problem, "start": t.error, "steps": t.steps, "every": t.every, "target": t.level} for t in TASKS
-    }
     runs = {}
     for m in participants()[0]:
         large = [t.label for t in TASKS if _state_on(m, t) > MOST_STATE]
         runs[m] = {**_setup(m), "lr": lr, **({"not_on": large} if large else {})}
-    return Sweep(tasks, runs, seeds=protocol.tuning_seeds)
+    return Sweep({t.label: t.problem_of_a_sweep() for t in TASKS}, runs, seeds=protocol.tuning_seeds)
 
 
 def participants(names: Iterable[str] | None = None) -> tuple[list[str], dict[str, str]]:
@@ -198,23 +157,62 @@ def participants(names: Iterable[str] | None = None) -> tuple[list[str], dict[st
 
 def compare(name: str, task: Task, protocol: Protocol = PAPER, **hyper: Any) -> Outcome:
     """Tune a method on a problem and report it on fresh seeds, by the rules of this module."""
-    choosing = range(protocol.tuning_seeds)
-    measured: dict[int, _Measured] = {}
-    new = protocol.grid()
-    for extension in range(protocol.extensions + 1):  # a method that loses every run is not extended
-        measured |= dict(zip(new, _measure(name, hyper, task, protocol.rate(new), choosing), strict=True))
-        grid = sorted(measured)
-        best = {rule: _best(measured, rule) for rule in RULES}
-        below, above = grid[0] in best.values(), grid[-1] in best.values()
-        lost = not any(np.isfinite(m.final).any() for m in measured.values())
-        if extension == protocol.extensions or lost or not (below or above):
+    return compare_all([name], [task], protocol, hyper=hyper)[name, task.label]
+
+
+def compare_all(
+    names: Iterable[str],
+    tasks: Iterable[Task],
+    protocol: Protocol = PAPER,
+    *,
+    hyper: Mapping[str, Any] | None = None,
+    folder: str | Path | None = None,
+    jobs: int = 1,
+) -> dict[tuple[str, str], Outcome]:
+    """Compare methods on problems: each round, of the first grid, of extensions and of fresh seeds, is one sweep.
+
+    Parameters
+    ----------
+    hyper : mapping, optional
+        Hyper-parameters of all methods other than their defaults.
+    folder, jobs
+        Of `sweep.run_sweep`: with a folder a comparison that is killed goes on where it was.
+
+    Returns
+    -------
+    dict
+        From (method, label of the problem) to its `Outcome`.
+    """
+    measure = _Measure([(name, task) for task in tasks for name in names], protocol, dict(hyper or {}), folder, jobs)
+    found: dict[int, dict[int, _Measured]] = {i: {} for i in range(len(measure.pairs))}
+    new = {i: protocol.grid() for i in found}
+    for extension in range(protocol.extensions + 1):
+        for i, rates in measure(new, range(protocol.tuning_seeds)).items():
+            found[i] |= rates
+        new = {i: beyond for i in new if (beyond := _beyond(found[i], protocol))}
+        if extension == protocol.extensions or not new:
             break
-        step = protocol.per_decade
-        new = [j - step + i for j in grid[:1] if below for i in range(step)]
-        new += [j + 1 + i for j in grid[-1:] if above for i in range(step)]
-    fresh = range(protocol.tuning_seeds, protocol.tuning_seeds + protocol.seeds)
-    picks = [best["budget"] if best[rule] is None else best[rule] for rule in RULES]
-    reported = dict(zip(RULES, _measure(name, hyper, task, protocol.rate(picks), fresh), strict=True))
+    best = {i: {rule: _best(rates, rule) for rule in RULES} for i, rates in found.items()}
+    picks = {i: [j for j in dict.fromkeys(chosen.values()) if j is not None] for i, chosen in best.items()}
+    reported = measure(picks, range(protocol.tuning_seeds, protocol.tuning_seeds + protocol.seeds))
+    return {
+        (name, task.label): _outcome(name, task, protocol, found[i], best[i], reported[i])
+        for i, (name, task) in enumerate(measure.pairs)
+    }
+
+
+def _beyond(measured: Mapping[int, _Measured], protocol: Protocol) -> list[int]:
+    """Return the grid points next to a best rate at the edge; none for a method that loses every run."""
+    grid, best, step = sorted(measured), [_best(measured, rule) for rule in RULES], protocol.per_decade
+    if not any(np.isfinite(m.final).any() for m in measured.values()):
+        return []
+    below = [grid[0] - step + i for i in range(step)] if grid[0] in best else []
+    return below + ([grid[-1] + 1 + i for i in range(step)] if grid[-1] in best else [])
+
+
+def _outcome(name, task, protocol, measured, best, fresh) -> Outcome:
+    grid = sorted(measured)
+    reported = {rule: fresh[best["budget"] if j is None else j] for rule, j in best.items()}
     if best["level"] is None:
         reported["level"] = _Measured.lost(protocol.seeds, "no rate reached the level")
     return Outcome(
@@ -247,51 +245,6 @@ def table(outcomes: Iterable[Outcome]):
                 lost = {"diverged": int(not final <= 1), "reason": o.failed[rule] if not final <= 1 else ""}
                 rows.append({**head, "phase": rule, **found, "at edge": o.at_edge[rule], **lost})
     return pandas.DataFrame(rows)
-
-
-class Standing(NamedTuple):
-    """Where methods stand on one problem, in decades (log10); all of shape (methods)."""
-
-    mean: np.ndarray
-    half_width: np.ndarray
-    behind: np.ndarray
-    tied: np.ndarray
-
-
-def standing(values: np.ndarray, *, level: float = 0.95) -> Standing:
-    """Compare methods over the same seeds.
-
-    Parameters
-    ----------
-    values : array (methods, seeds)
-        Positive, infinite where a run is lost; two or more seeds.
-
-    Returns
-    -------
-    Standing
-        `mean` of log10 with the half-width of its Student interval; `behind`, how far the mean lies above the best
-        one; `tied`, not distinguished from the best: the one-sided interval of the mean paired difference, at a level
-        shared among all methods (Bonferroni), contains 0. A method that loses a run is infinitely far behind.
-    """
-    from scipy.special import stdtrit
-
-    logs = np.log10(values)
-    count, seeds = logs.shape
-    if seeds < 2:
-        raise ValueError(f"An interval over seeds needs at least two of them; got {seeds}.")
-    whole = np.isfinite(logs).all(axis=1)
-    if not whole.any():
-        never = np.full(count, np.inf)
-        return Standing(never, never, never, whole)
-    mean, half, behind, tied = (np.full(count, x) for x in (np.inf, np.inf, np.inf, False))
-    logs = logs[whole]
-    mean[whole] = logs.mean(axis=1)
-    half[whole] = stdtrit(seeds - 1, (1 + level) / 2) * logs.std(axis=1, ddof=1) / np.sqrt(seeds)
-    difference = logs - logs[np.argmin(logs.mean(axis=1))]
-    behind[whole] = difference.mean(axis=1)
-    shared = stdtrit(seeds - 1, 1 - (1 - level) / count)
-    tied[whole] = behind[whole] <= shared * difference.std(axis=1, ddof=1) / np.sqrt(seeds)
-    return Standing(mean, half, behind, tied)
 
 
 @dataclass(frozen=True)
@@ -365,17 +318,45 @@ def _best(measured: Mapping[int, _Measured], rule: str) -> int | None:
     return j if np.isfinite(soonest[j]) else None
 
 
-def _measure(name: str, hyper: Mapping[str, Any], task: Task, rates: np.ndarray, seeds: range) -> list[_Measured]:
-    """Run all rates and seeds as one chunk of a sweep."""
-    if not len(rates):
-        return []
-    if (size := _state_on(name, task, **hyper)) > MOST_STATE:
-        reason = f"not run: a state of {size:.0f} numbers a weight"
-        return [_Measured.lost(len(seeds), reason)] * len(rates)
-    chunk = run_chunk(task.problem, _setup(name, **hyper), list(map(float, rates)), seeds, task.steps, task.every,
-                      [LOSS], task.error)  # fmt: skip
-    final, steps, reasons = judge(chunk, task.level)
-    return [_Measured(final[i], steps[i], tuple(reasons[i])) for i in range(len(rates))]
+@dataclass(frozen=True)
+class _Measure:
+    """Run rates and seeds of pairs of method and problem as one sweep."""
+
+    pairs: Sequence[tuple[str, Task]]
+    protocol: Protocol
+    hyper: Mapping[str, Any]
+    folder: str | Path | None
+    jobs: int
+
+    def __call__(self, wanted: Mapping[int, Sequence[int]], seeds: range) -> dict[int, dict[int, _Measured]]:
+        """Return by pair and grid point what was measured."""
+        out: dict[int, dict[int, _Measured]] = {}
+        runs, tasks = {}, {}
+        for i, grid in wanted.items():
+            name, task = self.pairs[i]
+            if (size := _state_on(name, task, **self.hyper)) > MOST_STATE:
+                out[i] = dict.fromkeys(
+                    grid, _Measured.lost(len(seeds), f"not run: a state of {size:.0f} numbers a weight")
+                )
+            elif grid:
+                lrs = [float(lr) for lr in self.protocol.rate(list(grid))]
+                runs[f"{i}"] = {**_setup(name, **self.hyper), "lr": lrs, "on": [task.label]}
+                tasks[task.label] = task.problem_of_a_sweep()
+        if runs:
+            found = run_sweep(Sweep(tasks, runs, seeds=tuple(seeds)), self.folder, jobs=self.jobs).table
+            for label, rows in found.groupby("method", sort=False):
+                i = int(label)
+                out[i] = _measured(rows, wanted[i], len(seeds), self.pairs[i][1].level)
+        return out
+
+
+def _measured(rows, grid: Sequence[int], seeds: int, level: float) -> dict[int, _Measured]:
+    """Judge the rows of one method on one problem, in the order rate, seed, step."""
+    shape = (len(grid), seeds, -1)
+    loss = np.moveaxis(rows[LOSS].to_numpy().reshape(shape), 2, 0)
+    k, reasons = rows["k"].to_numpy()[: len(loss)], rows["reason"].to_numpy(dtype=object).reshape(shape)[..., 0]
+    final, steps, reasons = judge(k, loss, reasons, level)
+    return {j: _Measured(final[i], steps[i], tuple(reasons[i])) for i, j in enumerate(grid)}
 
 
 def _state_on(name: str, task: Task, **hyper: Any) -> float:
@@ -393,13 +374,17 @@ def _state_size(method: Method, w: Any) -> float:
     return entries(state) / entries(w)
 
 
-def judge(chunk: Chunk, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the final loss, the steps to the level and the reason of divergence (or ""), each of shape (batch)."""
-    loss, k = chunk.records[LOSS], chunk.k
-    lost = chunk.reasons != ""
+def judge(
+    k: np.ndarray, loss: np.ndarray, reasons: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the final loss, the steps to the level and the reason of divergence (or ""), each of shape (batch).
+
+    `loss` has shape (records, batch), `reasons` (batch): why a run ended early, "" where it did not.
+    """
+    lost = reasons != ""
     relative = np.maximum(loss / loss[0], FLOOR)
     tail = k > 0.8 * k[-1] if len(k) > 1 else np.array([True])
     final = np.where(lost, np.inf, relative[tail].mean(axis=0))
     final = np.where(np.isfinite(final), final, np.inf)
     steps = np.where(lost, np.inf, steps_to(relative, level, k))
-    return final, steps, np.where(lost, chunk.reasons, np.where(final > 1, "ended above its start", ""))
+    return final, steps, np.where(lost, reasons, np.where(final > 1, "ended above its start", ""))

@@ -2,6 +2,8 @@
 
 Every seed has its own stream of noise, drawn for each of its runs alike (common random numbers over the rates), and
 every operation of the core acts on each matrix by itself, so that a chunk of one run gives the bits of a chunk of all.
+From 256 KiB on NumPy writes sums into their first term, in the memory order of that, and a later sum over the matrix
+then adds in another order: batches stay below.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from .starts import starts
 CACHE = 2**20  # bytes that the working set of a chunk shall fit
 COPIES = 8  # weights, gradient, momentum and temporaries of one run
 FEWEST, MOST = 8, 512  # runs of a chunk: fewer leave the time to the interpreter, more leave much to lose
+IN_PLACE = 2**18  # bytes of an array from which NumPy reuses temporaries
 GPU_SHARE, GPU_MOST = 0.5, 2**16  # of the free memory of a GPU, whose batches hide its latency; and runs at most
 
 FAILURES = (ArithmeticError, ValueError, np.linalg.LinAlgError)
@@ -127,13 +130,15 @@ class NotServed(Exception):
 
 
 def _halving(problem, method, lrs, seeds, *rest):
-    """Run a batch, in halves along its longer axis where memory runs out."""
-    steps, every, record, *_, device = rest
-    with contextlib.suppress(MemoryError):  # that of CuPy is one
-        return _run(problem, method, lrs, seeds, *rest)
-    release_memory(device if isinstance(device, str) else "cpu")
-    if len(lrs) * len(seeds) == 1:
-        return _nothing(steps, every, record, "MemoryError: one run alone does not fit")
+    """Run a batch, in halves along its longer axis where it is too large for its bits, or for the memory."""
+    steps, every, record, _, engine, device = rest
+    runs = len(lrs) * len(seeds)
+    if runs == 1 or device != "cpu" or engine != "reference" or runs * _bytes(build_problem(problem)) < IN_PLACE:
+        with contextlib.suppress(MemoryError):  # that of CuPy is one
+            return _run(problem, method, lrs, seeds, *rest)
+        release_memory(device if isinstance(device, str) else "cpu")
+        if runs == 1:
+            return _nothing(steps, every, record, "MemoryError: one run alone does not fit")
     if (axis := int(len(lrs) < len(seeds))) == 0:
         middle = -(-len(lrs) // 2)
         halves = [(lrs[:middle], seeds), (lrs[middle:], seeds)]
@@ -230,11 +235,15 @@ def loss(t) -> np.ndarray:
     return t.problem.value(t.w) - (t.problem.optimal_value or 0.0)
 
 
+def _bytes(problem) -> int:
+    """Return the bytes of the weights of one run."""
+    blocks = problem.start if isinstance(problem.start, tuple) else (problem.start,)
+    return sum(math.prod(b.shape) * (8 if "64" in dtype_name(b) else 4) for b in blocks)
+
+
 def largest_chunk(problem, device: str = "cpu") -> int:
     """Return how many runs of a problem fit the cache, or half the free memory of a GPU."""
-    blocks = problem.start if isinstance(problem.start, tuple) else (problem.start,)
-    size = sum(math.prod(b.shape) * (8 if "64" in dtype_name(b) else 4) for b in blocks)
-    free = free_memory(device)
+    size, free = _bytes(problem), free_memory(device)
     room, most = (CACHE, MOST) if free is None else (int(GPU_SHARE * free), GPU_MOST)
     return min(max(room // (COPIES * size), FEWEST), most)
 

@@ -10,12 +10,14 @@ import pytest
 
 from orthotheory import loop, methods, problems
 from orthotheory.comparison import (
+    RULES,
     SMOKE,
     TASKS,
     NotComparable,
     Protocol,
     Task,
     compare,
+    compare_all,
     cost,
     judge,
     participant,
@@ -25,7 +27,7 @@ from orthotheory.comparison import (
     tuning,
     update_conditions,
 )
-from orthotheory.sweep import Chunk, Sweep, execute, run_sweep
+from orthotheory.sweep import Sweep, execute, run_sweep, scheduler
 from orthotheory.sweep.starts import starts
 
 QUICK = Task("quick", {"name": "quadratic", "rows": 4, "columns": 3, "left_condition": 10.0}, steps=30)
@@ -80,6 +82,32 @@ def test_the_chosen_rate_is_the_best_of_all_single_runs():
         medians.append(np.median(finals))
     np.testing.assert_allclose(outcome.tuned, medians, rtol=1e-10)
     assert outcome.chosen["budget"] == outcome.rates[int(np.argmin(medians))]
+
+
+def test_a_comparison_in_a_folder_is_the_one_without_goes_on_where_it_was_and_computes_nothing_twice(tmp_path):
+    noisy = dataclasses.replace(QUICK, label="noisy", problem={**QUICK.problem, "noise": {"name": "gaussian"}})
+    whole = compare_all(["gd", "muon"], [QUICK, noisy], SMALL)
+    assert set(whole) == {(m, t) for m in ("gd", "muon") for t in ("quick", "noisy")}
+    computed = scheduler.run_chunk
+
+    def dies(*arguments, **options):
+        if len(list(tmp_path.glob("*.parquet"))) == 7:  # the first grid has four parts: killed in a later round
+            raise KeyboardInterrupt
+        return computed(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scheduler, "run_chunk", dies)
+        with pytest.raises(KeyboardInterrupt):
+            compare_all(["gd", "muon"], [QUICK, noisy], SMALL, folder=tmp_path)
+    for again in range(2):
+        with pytest.MonkeyPatch.context() as patch:
+            if again:
+                patch.setattr(scheduler, "run_chunk", lambda *a, **k: pytest.fail("computed again"))
+            found = compare_all(["gd", "muon"], [QUICK, noisy], SMALL, folder=tmp_path)
+        for key, outcome in whole.items():
+            for rule in RULES:
+                np.testing.assert_array_equal(found[key].final[rule], outcome.final[rule])
+            np.testing.assert_array_equal(found[key].tuned, outcome.tuned)
 
 
 def test_a_best_rate_at_the_edge_extends_the_grid_until_it_lies_inside():
@@ -155,9 +183,9 @@ def test_a_method_that_raises_for_some_rates_loses_only_those(monkeypatch):
     assert fragile.chosen == whole.chosen
 
 
-def fake_chunk(losses, reason=""):
+def judged(losses, reason=""):
     losses = np.asarray(losses, dtype=float)[:, None, None]
-    return Chunk(np.arange(len(losses)), {"loss": losses}, np.array([[reason]], dtype=object), 0.0, "reference")
+    return judge(np.arange(len(losses)), losses, np.array([[reason]], dtype=object), 0.1)
 
 
 @pytest.mark.parametrize(
@@ -171,11 +199,11 @@ def fake_chunk(losses, reason=""):
     ],
 )
 def test_the_steps_to_a_level_are_those_after_which_the_run_stays_below(losses, steps):
-    assert judge(fake_chunk(losses), 0.1)[1] == steps
+    assert judged(losses)[1] == steps
 
 
 def test_a_lost_run_reaches_nothing_even_where_its_records_look_well():
-    final, steps, reasons = judge(fake_chunk([1, 0.05, 0.05, 0.05, 0.05], "non-finite at step 4"), 0.1)
+    final, steps, reasons = judged([1, 0.05, 0.05, 0.05, 0.05], "non-finite at step 4")
     assert np.isinf(final).all()
     assert np.isinf(steps).all()
     assert reasons.item() == "non-finite at step 4"
