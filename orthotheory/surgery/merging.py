@@ -156,12 +156,20 @@ class OPCM:
         return self.State(total * ratio, 1 / ratio, mean_norm, count)
 
 
-def decouple(tasks: Array, *, axis: Literal["columns", "rows"] = "columns", renormalize: bool = False) -> Array:
+def decouple(
+    tasks: Array,
+    *,
+    axis: Literal["columns", "rows"] = "columns",
+    renormalize: bool = False,
+    power: float = 1.0,
+) -> Array:
     """Merge norms and directions of the columns (or rows) separately: mean norm times mean direction, shape (m, n).
 
-    Every task then has the same say in the direction, whatever its norm. The axis, the mean and whether the mean
-    direction is scaled back to length 1 are reconstructed [zheng2025decouple].
+    Every task then has the same say in the direction, whatever its norm. The norms are averaged as
+    (mean of norm^power)^(1 / power), from nearly geometric (power -> 0) to the largest (power -> infinity). The axis,
+    the power and whether the mean direction is scaled back to length 1 are reconstructed [zheng2025decouple].
     """
+    check_number(power, "power", open_low=True, open_high=True)
     check_tasks(tasks, "decouple")
     closest(axis, {"columns": 0, "rows": 0}, "axis")
     xp = array_namespace(tasks)
@@ -170,7 +178,10 @@ def decouple(tasks: Array, *, axis: Literal["columns", "rows"] = "columns", reno
     mean = xp.mean(divide(tasks, norms), axis=0)
     if renormalize:
         mean = divide(mean, xp.linalg.vector_norm(mean, axis=along, keepdims=True))
-    return xp.mean(norms, axis=0) * mean
+    if power == 1:
+        return xp.mean(norms, axis=0) * mean
+    top = xp.max(norms, axis=0)
+    return top * xp.mean(divide(norms, top + xp.zeros_like(norms)) ** power, axis=0) ** (1 / power) * mean
 
 
 def orthogonalize_factors(factors: Array, *, gamma: float = 0.1, steps: int = 100) -> Array:

@@ -94,7 +94,7 @@ class Lattice:
     Notes
     -----
     The write is a gradient step on |e|^2 / 2 through the normalization of the slots, reconstructed from the abstract
-    of [karami2025lattice]; the chunked parallel form is not. Each change is orthogonal to its slot, so the slots never
+    of [karami2025lattice]; so is `write_chunk`, in our form. Each change is orthogonal to its slot, so the slots never
     get shorter, and a slot parallel to e stays where it is. A zero slot has no direction: it reads as zero, stays.
     """
 
@@ -117,6 +117,27 @@ class Lattice:
         if self.orthogonal:
             novel = component(novel, directions).rest
         return slots + per_matrix(self.rate, slots) * divide(key[..., None], length) * novel
+
+    def write_chunk(self, slots: Array, keys: Array, values: Array) -> Array:
+        """Return the slots after a chunk of values (..., t, n) was written under keys (..., t, slots) in parallel.
+
+            S <- S + rate D^-1 P(K^T E),   E = V - K S_hat,   D = diag(|s_i|),   P(X)_i = (I - s_hat_i s_hat_i^T) x_i
+
+        All errors are those of the slots before the chunk, so that it is two matrix products; one write at a time
+        differs from it by O(rate^2), and a chunk of one is `write`. Every change is orthogonal to its slot.
+        """
+        xp = array_namespace(slots)
+        if keys.ndim != slots.ndim or values.shape[:-1] != keys.shape[:-1] or values.shape[-1:] != slots.shape[-1:]:
+            raise ValueError(
+                f"Lattice.write_chunk needs keys (..., t, slots) and values (..., t, n) for slots (..., slots, n); got "
+                f"{tuple(keys.shape)}, {tuple(values.shape)} and {tuple(slots.shape)}."
+            )
+        self._check(slots, keys[..., 0, :] if keys.shape[-2] else slots[..., 0])
+        directions, length = _directions(slots)
+        novel = xp.matrix_transpose(keys) @ (values - keys @ directions)
+        if self.orthogonal:
+            novel = component(novel, directions).rest
+        return slots + per_matrix(self.rate, slots) * divide(novel, length + xp.zeros_like(novel))
 
     def _check(self, slots: Array, key: Array) -> None:
         check_matrix(slots, "Lattice (slots)")
