@@ -57,11 +57,11 @@ def planted_numbers(rows: Rows) -> dict[tuple[str, str], Any]:
 def momentum_table(rows: Rows) -> str:
     """Return the fitted exponents of momentum on new seeds and problems, with their intervals."""
     lines = [
-        f"{escape(row['schedule'])} & {row['problem_seed']} & {row['seed']} & {number(row['theory'])} & "
+        f"{escape(row['schedule'])} & {row['problem_seed']} & {number(row['theory'])} & "
         f"{number(row['slope'])} & {number(row['low'])} to {number(row['high'])} & {row['verdict']} \\\\\n"
         for row in rows
     ]
-    return table("lrrrrll", "schedule & problem & seed & theory & fitted & interval & verdict \\\\\n", lines)
+    return table("lrrrll", "schedule & problem & theory & fitted & interval & verdict \\\\\n", lines)
 
 
 def confirmation_numbers(confirmations: dict[str, Rows]) -> dict[tuple[str, str], Any]:
