@@ -25,6 +25,7 @@ def test_a_kernel_compiles_for_every_architecture(what):
     for made in results:
         assert made.code.startswith(b"\x7fELF")
         assert what.kernel.encode() in made.code
+        assert "warning" not in made.log
         assert made.spilled == 0
         assert 0 < made.registers * THREADS.get(what.kernel, calls.MOST_THREADS) <= REGISTERS
 

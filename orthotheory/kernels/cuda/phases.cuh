@@ -7,6 +7,7 @@
 //   KERNEL name(...)            an entry point, launched with blocks of `block_threads` threads
 //   KERNEL_FOR(threads, blocks) the same, with registers for so many blocks of at most so many threads on an SM
 //   PHASE { ... thread ... }    what each thread does up to the next barrier; no break, continue or return
+//   BARRIER                     between phases, where what they read outside of a phase is overwritten next
 //   PRIVATE(type, name, n)      n registers of each thread that live across phases; MINE(name) inside a phase
 //   shared_memory<T>()          the block's memory, as many bytes as the launch asked for
 //   block_index                 the number of this block
@@ -18,13 +19,16 @@
 #define KERNEL_FOR(threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks)
 #define FUNCTION __device__ __forceinline__
 #define FUNCTION_OF_CLASS static __device__ __forceinline__
-#define PHASE for (int thread = threadIdx.x, once = 1; once; once = 0, __syncthreads())
+#define PHASE for (int thread = threadIdx.x, once = 1; once; once = thread & 0, __syncthreads())
+#define BARRIER __syncthreads()
 #define PRIVATE(type, name, count) type name[count]
 #define MINE(name) name
 #define UNROLL _Pragma("unroll")
 #define ROLLED _Pragma("unroll 1")
 #define block_index ((long long)blockIdx.x)
 #define block_threads ((int)blockDim.x)
+
+FUNCTION float float_of_bits(unsigned bits) { return __uint_as_float(bits); }
 
 template <class T>
 FUNCTION T* shared_memory() {
@@ -44,6 +48,7 @@ using std::abs, std::cosh, std::fmax, std::isfinite, std::ilogb, std::ldexp, std
 #define FUNCTION static inline
 #define FUNCTION_OF_CLASS static inline
 #define PHASE for (int turn = 0, thread = first_thread(); turn < block_threads; ++turn, thread = next_thread(thread))
+#define BARRIER
 #define PRIVATE(type, name, count) static thread_local type name[1024][count]
 #define MINE(name) name[thread]
 #define UNROLL
@@ -59,7 +64,14 @@ FUNCTION int next_thread(int thread) { return backwards ? thread - 1 : thread + 
 // Before each block the memory is filled with NaN: what a kernel reads before it writes shows in the result.
 extern "C" void prepare_block(long long index, int threads, int bytes, int reversed) {
     block_index = index, block_threads = threads, backwards = reversed;
-    block_memory.assign((bytes + 7) / 8, std::nan(""));
+    block_memory.resize((bytes + 7) / 8);
+    memset(static_cast<void*>(block_memory.data()), 0xff, block_memory.size() * 8);  // NaN in every floating-point type
+}
+
+FUNCTION float float_of_bits(unsigned bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
 }
 
 template <class T>
@@ -90,10 +102,7 @@ struct bfloat16 {
 FUNCTION float widen(float16 x) { return x; }
 FUNCTION void narrow(float x, float16* y) { *y = (float16)x; }
 FUNCTION float widen(bfloat16 x) {
-    unsigned int word = (unsigned int)x.bits << 16;
-    float y;
-    memcpy(&y, &word, 4);
-    return y;
+    return float_of_bits((unsigned)x.bits << 16);
 }
 FUNCTION void narrow(float x, bfloat16* y) {
     unsigned int word;
@@ -113,15 +122,15 @@ template <>
 struct limits<float> {
     static constexpr int lowest = -126, highest = 126;  // exponents of the smallest normal number and of max / 2
     static constexpr float eps = 1.1920929e-07f;
-    FUNCTION_OF_CLASS float infinity() { return 3.4e38f * 10.0f; }
-    FUNCTION_OF_CLASS float nan() { return infinity() - infinity(); }
+    FUNCTION_OF_CLASS float infinity() { return float_of_bits(0x7f800000); }
+    FUNCTION_OF_CLASS float nan() { return float_of_bits(0x7fc00000); }
 };
 template <>
 struct limits<double> {
     static constexpr int lowest = -1022, highest = 1022;
     static constexpr double eps = 2.220446049250313e-16;
-    FUNCTION_OF_CLASS double infinity() { return 1.7e308 * 10.0; }
-    FUNCTION_OF_CLASS double nan() { return infinity() - infinity(); }
+    FUNCTION_OF_CLASS double infinity() { return float_of_bits(0x7f800000); }
+    FUNCTION_OF_CLASS double nan() { return float_of_bits(0x7fc00000); }
 };
 
 // Neighbors that are loaded at once, aligned to their size or to 16 bytes.

@@ -86,8 +86,7 @@ small_polar(const IN* g, IN* out, ACC* work, const ACC* coefficients, int steps,
         }
     const ACC peak = partial[0], scale = power_of_two(peak);
     const bool finite = isfinite(peak);
-    PHASE {
-    }
+    BARRIER;
     // Its Frobenius norm after that division.
     PHASE {
         ACC sum = 0;

@@ -51,8 +51,7 @@ small_polar_tensor(const IN* g, IN* out, const float* coefficients, int steps, i
         }
     const float peak = partial[0], scale = power_of_two(peak);
     const bool finite = isfinite(peak);
-    PHASE {
-    }
+    BARRIER;
     PHASE {
         float sum = 0;
         for (int e = thread; e < m * n; e += block_threads) {
