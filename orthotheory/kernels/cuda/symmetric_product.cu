@@ -11,7 +11,7 @@
 // Occupancy, by arithmetic: 16 x 16 threads with a PATCH x PATCH part each: at PATCH 8 a thread loads 4 packs for 64
 // multiply-adds, so that the units and not the shared memory are the limit; 17 KiB and 128 registers let two blocks
 // share an SM in float32. One strip is loaded while none is multiplied: other blocks fill that time.
-// Not measured yet: any time on a GPU. Tensor cores are not used: a GPU's own library stays the choice for 16-bit and tf32.
+// Not measured yet: any time on a GPU. Nothing in the package chooses it before that. Tensor cores: symmetric_tensor.cu.
 #include "phases.cuh"
 
 #ifndef IN
