@@ -117,7 +117,8 @@ def large_polar(kind: str, size, device: str):
     def check(x):
         return {"efficiency": float(to_host(inner(g, x) / (Nuclear().value(g) * Spectral().value(x))))}
 
-    return lambda: HalfPrecision().apply(g), check
+    plan = HalfPrecision(triangles=kind == "triangles")
+    return lambda: plan.apply(g), check
 
 
 def sweep(kind: str, size, device: str):

@@ -23,11 +23,13 @@ class HalfPrecision:
     ----------
     schedule : Schedule
         Behind a Frobenius normalization, the only one that needs no product.
+    triangles : bool
+        On a GPU compute one triangle of each symmetric product by our tensor-core kernel. Off by default: no GPU has
+        yet shown that it is faster than twice the work in the vendor's product.
 
     Notes
     -----
-    Cost for m <= n and degree 5: m^2 n + m^3 for the two symmetric products, where one triangle is computed (a GPU
-    kernel), and 2 m^2 n; twice the first where the library's products are all there is. Each step rounds the state
+    Cost for m <= n and degree 5: 4 m^2 n + 2 m^3 a step; with `triangles` 3 m^2 n + m^3. Each step rounds the state
     once, to 2^-11 of its largest entry; small singular values carry that error times the slope of what follows, so
     use it for efficiency, not for accuracy. Input and result are float32 or float64. A kernel asks for one number a
     product from the device. On the CPU products of float16 have no BLAS: use float32 there.
@@ -40,6 +42,7 @@ class HalfPrecision:
     """
 
     schedule: Schedule = MUON_QUINTIC
+    triangles: bool = False
 
     def __post_init__(self) -> None:
         wrong = [step for step in self.schedule.coefficients if len(step) not in (2, 3)]
@@ -69,32 +72,36 @@ class HalfPrecision:
         x = _power_above(xp.max(xp.abs(single), axis=(-2, -1), keepdims=True))
         y = xp.astype(single / x, xp.float16)
         for step in self.schedule.coefficients:
-            y, x = _step(step, y, x)
+            y, x = _step(step, y, x, self.triangles)
         result = xp.astype(xp.astype(y, xp.float32) * x, g.dtype)
         return result if wide else result.mT
 
 
-def _step(step: tuple[float, ...], y: Array, x: Array) -> tuple[Array, Array]:
+def _step(step: tuple[float, ...], y: Array, x: Array, triangles: bool) -> tuple[Array, Array]:
     """Return (Y, x) of the next state c_0 X + c_1 R X + c_2 R^2 X from that of X = x Y."""
     xp = array_namespace(y)
     single = xp.astype(y, xp.float32)
     r = _power_above(xp.max(xp.sum(single * single, axis=-1, keepdims=True), axis=-2, keepdims=True))
-    s = _symmetric(y, y, 1 / r)  # S = Y Y^T / r has entries up to 1; R = x^2 r S
+    s = _symmetric(triangles, y, y, 1 / r)  # S = Y Y^T / r has entries up to 1; R = x^2 r S
     r = r * x * x
     first, second, third = (*step, 0.0)[:3]
-    f = _symmetric(s, s, third * r, s, second) if third else xp.astype(second * xp.astype(s, xp.float32), xp.float16)
+    f = (
+        _symmetric(triangles, s, s, third * r, s, second)
+        if third
+        else xp.astype(second * xp.astype(s, xp.float32), xp.float16)
+    )
     update = xp.astype(f @ y, xp.float32)
     following = x * (first * single + r * update)
     x = _power_above(xp.max(xp.abs(following), axis=(-2, -1), keepdims=True))
     return xp.astype(following / x, xp.float16), x
 
 
-def _symmetric(a: Array, b: Array, alpha: Array, d: Array | None = None, beta: float = 0.0) -> Array:
-    """Return alpha A B^T + beta D in float16, one triangle of it where a kernel does."""
+def _symmetric(triangles: bool, a: Array, b: Array, alpha: Array, d: Array | None = None, beta: float = 0.0) -> Array:
+    """Return alpha A B^T + beta D in float16, one triangle of it where a kernel shall."""
     xp = array_namespace(a)
-    gpu = kernels.gpu(a)
+    gpu = kernels.gpu(a) if triangles else None
     if gpu and alpha.size == 1:
-        return gpu.symmetric_product(a, b, d, alpha=float(to_host(alpha).ravel()[0]), beta=beta)
+        return gpu.symmetric_tensor(a, b, d, alpha=float(to_host(alpha).ravel()[0]), beta=beta)
     # the product is rounded once before alpha, which a power of two forgives; sums of float32 accumulate inside it
     product = alpha * xp.astype(a @ b.mT, xp.float32)
     return xp.astype(product if d is None else product + beta * xp.astype(d, xp.float32), xp.float16)
