@@ -1,4 +1,4 @@
-"""Trajectories of aggregated descent: towards a curved Pareto set, under their bounds, and where MGDA stops too early."""
+"""Trajectories of aggregated descent: to a curved Pareto set, under bounds, where MGDA stops, and how units matter."""
 
 import numpy as np
 
@@ -6,7 +6,8 @@ from orthotheory import loop, surgery
 from orthotheory.methods import GradientDescent, Surgery
 from orthotheory.plotting import COLORS, Figure
 from orthotheory.plotting.convergence import draw_bounded
-from orthotheory.problems import Quadratics, fonseca, squares
+from orthotheory.problems import Quadratics, fonseca, pareto_quadratics, squares
+from orthotheory.surgery.limits import scale_curve
 from orthotheory.theory.surgery import (
     RECORD,
     largest_smoothness,
@@ -23,6 +24,7 @@ RULES = {
 }
 STARTS = np.array([[-1.9, -1.3], [1.9, 1.6], [-0.6, 1.8]])
 CORNERS = np.array([[1.6, 0.35], [0.5, 1.7], [-1.5, 1.2], [-1.2, -0.5], [1.3, -1.3]])
+SCALED = RULES | {"config": ("ConFIG", COLORS["green"]), "nash-mtl": ("Nash-MTL", COLORS["purple"])}
 SHARE = 0.02  # scale of the second objective
 
 
@@ -62,11 +64,18 @@ def data(size):
         trace = loop.run(slow, Surgery(surgery.make(name), GradientDescent(lr=lr)), count, record=RECORD)
         out[f"mean square {name}"], out[f"bound {name}"] = root_mean_square(trace), bound(trace)[0]
     out["k"] = np.arange(1, count + 1)
+    out["factors"] = np.geomspace(0.1, 10, 9 if size == "smoke" else 21)
+    for name in SCALED:  # Nash-MTL's steps of fixed length never settle, and do not depend on the factor either
+        count = 50 if name == "nash-mtl" else 400 if size == "smoke" else 1500
+        curve = scale_curve(
+            surgery.make(name), pareto_quadratics(rows=2, condition=4.0, seed=3), out["factors"], steps=count
+        )
+        out[f"moved {name}"], out[f"rest {name}"] = curve.moved, curve.distance
     return out
 
 
 def draw(data, fig):
-    left, middle, right = fig.subplots(1, 3, width_ratios=[1.1, 1.1, 1])
+    (left, middle), (right, last) = fig.subplots(2, 2)
     for i in range(2):
         levels = data["values"][..., i].max() * 0.5 ** np.arange(1, 8)[::-1]
         left.contour(data["axis"], data["axis"], data["values"][..., i], levels=levels, colors=COLORS["gray"],
@@ -97,6 +106,12 @@ def draw(data, fig):
     right.plot(*CORNERS.T, "o", ms=3, mfc="w", mec=COLORS["black"], mew=0.8, ls="", zorder=5)
     right.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal", xticks=[-2, 0, 2], yticks=[-2, 0, 2])
 
+    for name, (label, color) in SCALED.items():
+        last.plot(data["factors"], data[f"moved {name}"], color=color, lw=1.2, label=label)
+    last.set(xscale="log", xlabel="factor of the first objective", ylabel="the end point moves by")
+    last.legend(loc="upper center", ncols=2, handlelength=1.2, columnspacing=0.8, labelspacing=0.15)
+    last.set_ylim(-0.05, 1.35 * max(data[f"moved {name}"].max() for name in SCALED))
+
 
 def numbers(data):
     ends = {name: np.linalg.norm(data[f"corner {name}"][-1], axis=-1) for name in RULES}
@@ -108,24 +123,29 @@ def numbers(data):
         "largest rest of upgrad": float(ends["upgrad"].max()),
         "tightest upgrad": ratio["upgrad"],
         "tightest mgda": ratio["mgda"],
+        "config moves": float(data["moved config"].max()),
+        "mgda moves": float(data["moved mgda"].max()),
     }
 
 
 FIGURE = Figure(
     name="surgery-trajectories",
     caption=(
-        r"Left: gradient descent along three aggregates from three starts (rings), on two quadratics (contours) of which "
+        r"Top left: gradient descent along three aggregates from three starts (rings), on two quadratics (contours) of which "
         r"the second is \result{surgery-trajectories}{scale} times smaller; all end on the Pareto set (green), the mean "
-        r"near the minimizer of the large one, MGDA near that of the small one. Middle: root mean square of the updates on "
+        r"near the minimizer of the large one, MGDA near that of the small one. Top right: root mean square of the updates on "
         r"a pair of non-convex bells, below the bounds of theorems \texttt{upgrad-rate} and \texttt{mgda-rate} (dashed), at "
         r"most \result{surgery-trajectories}{tightest upgrad} and \result{surgery-trajectories}{tightest mgda} of them. "
-        r"Right: element-wise squares, whose only Pareto point is the origin. On the axes one gradient vanishes, and MGDA "
+        r"Bottom left: element-wise squares, whose only Pareto point is the origin. On the axes one gradient vanishes, and MGDA "
         r"stops there, at least \result{surgery-trajectories}{least rest of mgda} away; UPGrad, here equal to the mean, comes "
-        r"within \result{surgery-trajectories}{largest rest of upgrad}."
+        r"within \result{surgery-trajectories}{largest rest of upgrad}. Bottom right: how far the end point moves along the "
+        r"Pareto set of two quadratics when the first is measured in another unit: up to "
+        r"\result{surgery-trajectories}{mgda moves} with MGDA, \result{surgery-trajectories}{config moves} with ConFIG, and "
+        r"not at all with Nash-MTL, whose update does not depend on row scales."
     ),
     shows=("upgrad-rate", "mgda-rate", "mgda-reaches-pareto"),
     data=data,
     draw=draw,
     numbers=numbers,
-    size=(6.5, 2.35),
+    size=(6.5, 5.0),
 )
