@@ -106,13 +106,13 @@ def _planted(o: Any) -> int:
 
 
 def _plant_one(label: str, **options: Any) -> dict[str, Any]:
-    from . import claims
+    from .theory.falsify import statements
     from .theory.planted import plant
 
-    mistakes = ("own control",) if label in claims.TABLE else None  # a verdict is a word: no sign, no constant
+    claim = label not in statements()
+    mistakes = ("own control",) if claim else None  # a verdict is a word: no sign, no constant
     row = plant(statement_behind(label), mistakes=mistakes, **options).row()
-    kind = "claim" if label in claims.TABLE else row["kind"]
-    return {**row, "kind": kind, "settings": options}
+    return {**row, "kind": "claim" if claim else row["kind"], "settings": options}
 
 
 def _show_planted(rows: list[dict[str, Any]], as_json: bool) -> int:
