@@ -60,7 +60,7 @@ def sweep_command(arguments: list[str]) -> int:
     except (KeyboardInterrupt, OSError) as stop:
         watch.close()
         why = "interrupted" if isinstance(stop, KeyboardInterrupt) else str(stop)
-        print(f"orthotheory: {why}; {watch.done} of {sweep.runs} runs are kept. Go on with:\n"
+        print(f"orthotheory: {why}; {_kept(sweep, folder, o, watch.done)} of {sweep.runs} runs are kept. Go on with:\n"
               f"  orthotheory sweep --resume --out {folder}", file=sys.stderr)  # fmt: skip
         return 130 if isinstance(stop, KeyboardInterrupt) else 1
     watch.close()
@@ -124,6 +124,17 @@ def _plot(results, folder: Path, column: str | None):
             best = best.join(steps, on=["problem", "method"])
         draw = functools.partial(draw_map, best, targets)
     return save_figure(draw, folder / "sweep", figure_size(best))
+
+
+def _kept(sweep, folder: Path, o, told: int) -> int:
+    """Count the runs that are kept: the last part may have been written and not yet told."""
+    from .sweep import Store, plan
+
+    try:
+        todo = plan(sweep, Store(folder).parts(), device=o.device, engine=o.engine)
+    except OSError:  # a disk without room for the list of them
+        return told
+    return sweep.runs - sum(work.runs for work in todo)
 
 
 class _Bars:
