@@ -118,27 +118,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--torchjd", help="interpreter of an environment with torchjd")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--sizes", type=int, nargs="*", default=[2, 3, 5, 8])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[2, 3, 5, 8, 32], help="m; 32 is the single Jacobian")
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "surgery.json")
     options = parser.parse_args()
     own = ["numba auto", "numba rows", "numpy auto"]
-    results = []
+    kept = json.loads(options.out.read_text())["results"] if options.out.exists() else []
+    results = {result["m"]: result for result in kept}  # of sizes that do not run now
     with tempfile.TemporaryDirectory() as folder:
         for m in options.sizes:
-            kinds = {kind: (sys.executable, options.count) for kind in own}
+            n, count = (10_000, 1) if m == 32 else (100, options.count)
+            kinds = {
+                kind: (sys.executable, count) for kind in (["numba auto", "numpy auto", "gramian"] if m == 32 else own)
+            }
             if options.torchjd:
-                kinds["torchjd"] = (options.torchjd, min(200, options.count))  # a loop: time is proportional
-            results.append(contest(m, 100, options.count, kinds, options.rounds, Path(folder)))
-            print(json.dumps(results[-1], indent=2), flush=True)
-        single = {"numba auto": (sys.executable, 1), "numpy auto": (sys.executable, 1), "gramian": (sys.executable, 1)}
-        if options.torchjd:
-            single["torchjd"] = (options.torchjd, 1)
-        results.append(contest(32, 10_000, 1, single, options.rounds, Path(folder)))
-        print(json.dumps(results[-1], indent=2), flush=True)
+                kinds["torchjd"] = (options.torchjd, min(200, count))  # a loop: time is proportional
+            results[m] = contest(m, n, count, kinds, options.rounds, Path(folder))
+            print(json.dumps(results[m], indent=2), flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(
-        json.dumps({"rounds": options.rounds, "machine": machine(), "results": results}, indent=2) + "\n"
+        json.dumps(
+            {"rounds": options.rounds, "machine": machine(), "results": [results[m] for m in sorted(results)]}, indent=2
+        )
+        + "\n"
     )
 
 
