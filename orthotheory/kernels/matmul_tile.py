@@ -61,6 +61,9 @@ def vector_width() -> tuple[int, int]:
     return 16, 16
 
 
+LOOKS = 100_000  # at the work of other threads before this one returns: some 0.1 ms
+
+
 @dataclass
 class Function:
     """The body of an IR function in the making."""
@@ -131,7 +134,11 @@ class Function:
 
     @contextlib.contextmanager
     def claims(self, shared: str, grain: str, stop: str) -> Iterator[str]:
-        """Repeat for each item that this thread gets, `grain` at a time, from a counter that it shares with others."""
+        """Repeat for each item that this thread gets, `grain` at a time, from a counter that it shares with others.
+
+        Beside the counter lies that of items done; a thread without work looks at it for a while, as others often end
+        sooner than the system would wake it.
+        """
         label = self.name()[1:]
         self.put(f"br label %{label}.claim")
         self.lines.append(f"{label}.claim:")
@@ -144,8 +151,21 @@ class Function:
         until = self.let(f"select i1 {inside}, i64 {until}, i64 {stop}")
         with self.loop(start, until) as item:
             yield item
+        ready = self.let(f"getelementptr i64, ptr {shared}, i64 1")
+        self.put(f"{self.name()} = atomicrmw add ptr {ready}, i64 {self.let(f'sub i64 {until}, {start}')} release")
         self.put(f"br label %{label}.claim")
         self.lines.append(f"{label}.done:")
+        looks = self.slot("i64", "0")
+        place = self.let(f"getelementptr i64, ptr {shared}, i64 1")
+        self.put(f"br label %{label}.wait")
+        self.lines.append(f"{label}.wait:")
+        ended = self.let(f"load atomic i64, ptr {place} acquire, align 8")
+        count = self.let(f"load i64, ptr {looks}")
+        self.put(f"store i64 {self.let(f'add i64 {count}, 1')}, ptr {looks}")
+        whole = self.let(f"icmp sge i64 {ended}, {stop}")
+        enough = self.let(f"or i1 {whole}, {self.let(f'icmp sge i64 {count}, {LOOKS}')}")
+        self.put(f"br i1 {enough}, label %{label}.end, label %{label}.wait")
+        self.lines.append(f"{label}.end:")
 
     def text(self, head: str) -> str:
         """Return the function."""

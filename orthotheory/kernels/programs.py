@@ -131,7 +131,7 @@ class CompiledProgram:
         matrices = (ctypes.c_void_p * len(pointers))(*pointers)
         where = None if codes is None else codes.ctypes.data
 
-        following = np.zeros(1, np.int64)  # the first run that no thread has claimed
+        following = np.zeros(2, np.int64)  # the first run that no thread has claimed, and how many are done
         grain = max(1, total // (SHARES * workers))
 
         def work() -> None:
@@ -144,7 +144,7 @@ class CompiledProgram:
         others = [] if pool is None else [pool.submit(work) for _ in range(min(workers, total) - 1)]
         work()  # this thread too
         for other in others:
-            if not other.cancel():  # it began
+            if not other.cancel() and following[1] < total:  # it began, and is not done
                 other.result()
 
 
