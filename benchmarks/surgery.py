@@ -122,6 +122,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "surgery.json")
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds must be at least 2: quartiles are reported")
     own = ["numba auto", "numba rows", "numpy auto"]
     kept = json.loads(options.out.read_text())["results"] if options.out.exists() else []
     results = {result["m"]: result for result in kept}  # of sizes that do not run now
