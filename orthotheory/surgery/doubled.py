@@ -6,6 +6,7 @@ rows that are opposite or equal to 1e-6: the Gramian squares such a condition, a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..arrays import Array, array_namespace, device_of
 from .compensated import dot, two_product, two_sum
 from .contract import divide
 
+DIGITS = 106  # binary, of a pair
 SINGULAR = 1e-25  # squared sine of a row to the others up to which it depends on them
 
 
@@ -58,6 +60,17 @@ class Doubled:
         alive = self.high > 0
         r = xp.sqrt(xp.where(alive, self.high, xp.zeros_like(self.high)))
         return (doubled(r, r) + (self - doubled(r, r) * r).high / xp.where(alive, 2 * r, xp.ones_like(r))).where(alive)
+
+    def clip(self, most: float) -> Doubled:
+        """Return these numbers between -most and most."""
+        xp = array_namespace(self.high)
+        inside = xp.abs(self.high) < most
+        return self.where(inside, xp.clip(self.high, -most, most))
+
+    def diagonal(self) -> Doubled:
+        """Return the diagonals of matrices."""
+        xp = array_namespace(self.high)
+        return Doubled(xp.linalg.diagonal(self.high), xp.linalg.diagonal(self.low))
 
     def where(self, mask: Array, other: Any = 0.0) -> Doubled:
         """Return these numbers where `mask`, `other` elsewhere."""
@@ -130,16 +143,52 @@ def doubled(x: Any, like: Array) -> Doubled:
     return Doubled(x, xp.zeros_like(x))
 
 
-def gram(rows: Array) -> Doubled:
-    """Return the Gramian of rows (..., m, n), one row at a time: m^2 n products of some twenty operations."""
-    xp = array_namespace(rows)
-    found = [dot(rows, rows[..., i : i + 1, :] + xp.zeros_like(rows)) for i in range(rows.shape[-2])]
-    return Doubled(*two_sum(xp.stack([f[0] for f in found], axis=-2), xp.stack([f[1] for f in found], axis=-2)))
+def gram(rows: Array, others: Array | None = None) -> Doubled:
+    """Return the inner products of rows (..., m, n) and others, from exact products of slices [ozaki2012error].
+
+    Cost: 15 to 28 products of matrices.
+    """
+    xp, n = array_namespace(rows), rows.shape[-1]
+    bits = (55 - math.ceil(math.log2(n))) // 2  # n products of two such slices are summed without rounding
+    a = _slices(rows, bits)
+    b = [xp.matrix_transpose(x) for x in (a if others is None else _slices(others, bits))]
+    total = doubled(0.0, a[0] @ b[0])
+    for order in range(len(a) - 1, -1, -1):  # small ones first
+        for i in range(order + 1):
+            total = total + a[i] @ b[order - i]
+    return total
+
+
+def _slices(x: Array, bits: int) -> list[Array]:
+    """Cut numbers into multiples of powers of two that a row shares: `DIGITS` binary digits of its largest entry."""
+    xp = array_namespace(x)
+    peak = xp.max(xp.abs(x), axis=-1, keepdims=True)
+    unit = 2.0 ** (xp.ceil(xp.log2(xp.where(peak > 0, peak, xp.ones_like(peak)))) + 1 - bits)
+    parts = []
+    for _ in range(-(-DIGITS // bits)):
+        near = xp.round(x / unit) * unit
+        parts.append(near)
+        x, unit = x - near, unit * 2.0**-bits
+    return parts
 
 
 def multiply(a: Doubled, w: Doubled) -> Doubled:
     """Return the products a w of matrices (..., m, m) and vectors (..., m)."""
     return (a * w.at((..., None, slice(None)))).sum()
+
+
+def project_simplex(v: Doubled) -> Doubled:
+    """Project on {w >= 0, sum w = 1} over the last axis by Michelot's iteration, finite in as many turns as entries."""
+    xp = array_namespace(v.high)
+    inside = xp.isfinite(v.high)
+    for _ in range(v.high.shape[-1]):
+        count = xp.sum(xp.astype(inside, v.high.dtype), axis=-1)
+        rest = v - ((v.where(inside).sum() - 1.0) / count).at((..., None))
+        smaller = inside & (rest.high > 0)
+        if not bool(xp.any(smaller != inside)):
+            break
+        inside = smaller
+    return rest.where(rest.high > 0)
 
 
 def combine(w: Doubled, rows: Array) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..arrays import Array, array_namespace, device_of
+from ..arrays import Array, array_namespace
 from ..polar.svd import svd_of_moderate
 from . import doubled
 from .compensated import dot
@@ -51,8 +51,7 @@ def equal_projection(rows: Rows, p: Array) -> EqualProjection:
     if index.shape[0]:
         unit, wanted, active = (xp.take(value, index, axis=0) for value in (items.unit, p, alive))
         square = doubled.gram(unit)
-        length = square.where(xp.eye(m, dtype=xp.bool, device=device_of(p))).sum().sqrt()
-        (exact,), kept = doubled.solve(square, [length * wanted], active)
+        (exact,), kept = doubled.solve(square, [square.diagonal().sqrt() * wanted], active)
         good = xp.all(kept | ~active, axis=-1)
         before = (xp.take(value, index, axis=0) for value in (b, a, low))
         after = (doubled.combine(exact, unit), exact.high, exact.low)

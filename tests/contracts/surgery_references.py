@@ -315,16 +315,25 @@ def gram(j):
     return j @ np.swapaxes(j, 1, 2)
 
 
-def sdmgrad(state, j, k):
-    w = uniform(j) if state is None else state
-    a = gram(j)
-    scale = np.sqrt(np.einsum("bii->bi", a)).mean(axis=1)[:, None, None] ** 2
-    a = np.where(scale > 0, a / np.where(scale > 0, scale, 1), 0)
-    pull, velocity = Wide(0.3) / j.shape[1], 0
-    for _ in range(20):
-        velocity = velocity / 2 + times(a, w + pull)
-        w = simplex(w - 10 * velocity)
-    return combine((w + pull) / Wide(1.3), j), w
+def sdmgrad(state, j, lr=10, momentum=0.5, steps=20):
+    """One Jacobian in fifty digits, as twenty steps of ten lengths multiply a rounding by up to 1e20."""
+    import mpmath
+
+    with mpmath.workdps(50):
+        m, g = len(j), [[mpmath.mpf(float(x)) for x in row] for row in j]
+        a = [[mpmath.fdot(x, y) for y in g] for x in g]
+        scale = (mpmath.fsum(mpmath.sqrt(a[i][i]) for i in range(m)) / m) ** 2 or mpmath.mpf(1)
+        pull, w, v = mpmath.mpf(0.3 * (1 / m)), [mpmath.mpf(float(x)) for x in state], [mpmath.mpf(0)] * m
+        for _ in range(steps):
+            v = [momentum * v[i] + mpmath.fdot(a[i], [x + pull for x in w]) / scale for i in range(m)]
+            y = [w[i] - lr * v[i] for i in range(m)]
+            threshold, total = None, -1
+            for k, x in enumerate(sorted(y, reverse=True), 1):
+                total += x
+                threshold = total / k if threshold is None or x > total / k else threshold
+            w = [max(x - threshold, 0) for x in y]
+        x = [mpmath.fdot([u + pull for u in w], column) / mpmath.mpf(1.3) for column in zip(*g, strict=True)]
+        return np.array([float(u) for u in x]), np.array([float(u) for u in w])
 
 
 def modo(state, j, k):
@@ -356,4 +365,4 @@ def db_mtl(state, j, k):
     return (length(y).max(axis=1, keepdims=True) * unit(y)).sum(axis=1), y
 
 
-MEMORY = {"sdmgrad": sdmgrad, "modo": modo, "moco": moco, "excess-mtl": excess_mtl, "db-mtl": db_mtl}
+MEMORY = {"modo": modo, "moco": moco, "excess-mtl": excess_mtl, "db-mtl": db_mtl}
