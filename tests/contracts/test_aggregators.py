@@ -425,7 +425,7 @@ def test_two_samples_enter_the_weights_and_one_the_update():
 
 def test_sdmgrad_tends_to_the_least_norm_with_the_pull():
     j = families(1, 3, 6)["conflicting"][0]
-    rule = surgery.make("sdmgrad", lr=0.2, iterations=300, momentum=0.0)
+    rule = surgery.make("sdmgrad", lr=0.6, iterations=1000, momentum=0.0)
     x = rule(j)
     from scipy.optimize import minimize
 
