@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -73,7 +74,13 @@ def ours(n: int, engine: str, dtype: str = "float32"):
     from concurrent.futures import ProcessPoolExecutor
 
     pool = ProcessPoolExecutor(2, initializer=_process, initargs=(n,))
-    return lambda: np.concatenate(list(pool.map(_part_in_process, chunks)), axis=1)
+    groups = np.array_split(rates, 2 if n > 64 else 1)  # large matrices, fewer of them at once
+
+    def call():
+        parts = [list(pool.map(_part_in_process, chunks, [some] * len(chunks))) for some in groups]
+        return np.concatenate([np.concatenate(part, axis=1) for part in parts])
+
+    return call
 
 
 def _process(n: int) -> None:
@@ -84,16 +91,15 @@ def _process(n: int) -> None:
     _N = n
 
 
-def _part_in_process(some: np.ndarray) -> np.ndarray:
+def _part_in_process(some: np.ndarray, rates: np.ndarray) -> np.ndarray:
     from orthotheory import loop, methods
     from orthotheory.problems.quadratic import KroneckerQuadratic
 
-    a, b, optimum, starts, rates = workload(_N)
+    a, b, optimum, starts, _ = workload(_N)
     problem, steps = KroneckerQuadratic(a, b, optimum, starts[0]), SIZES[_N][1]
     method = methods.make("muon", lr=rates[:, None])
-    return loop.run(problem, method, steps, record=("value",), every=steps, batch=(16, len(some)), start=some)["value"][
-        -1
-    ]
+    batch = (len(rates), len(some))
+    return loop.run(problem, method, steps, record=("value",), every=steps, batch=batch, start=some)["value"][-1]
 
 
 def by_jax(n: int):
@@ -249,6 +255,12 @@ def contest(task: str, n, kinds: list[str], peers: str | None, folder: str, roun
     return race(contestants, threads=2, rounds=rounds, calls=calls)
 
 
+def scheduling() -> str:
+    """Return how the contestants are scheduled beside whatever else runs; `chrt -r 10` puts them before it."""
+    policies = {os.SCHED_RR: "before other processes (SCHED_RR)"} if hasattr(os, "SCHED_RR") else {}
+    return policies.get(os.sched_getscheduler(0), "among other processes") if policies else "unknown"
+
+
 def main() -> None:
     import tempfile
 
@@ -269,6 +281,7 @@ def main() -> None:
     results = {
         "machine": machine(),
         "processor": processor(),
+        "scheduling": scheduling(),
         "sweeps": old.get("sweeps", {}),
         "entrywise": old.get("entrywise", {}),
     }
