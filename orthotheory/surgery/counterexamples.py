@@ -133,7 +133,7 @@ COUNTEREXAMPLES: dict[tuple[str, str], list[list[int]]] = {
     ("sdmgrad", "non-conflicting"): [[-2], [1]],
     ("sdmgrad", "scaling-linear"): [[-1], [2]],
     ("sdmgrad", "row-scale-invariant"): [[-1]],
-    ("sdmgrad", "zero-row"): [[-1], [1]],
+    ("sdmgrad", "zero-row"): [[-3], [1]],
     ("sdmgrad", "duplicate-row"): [[-1], [1]],
     ("sdmgrad", "strong-zero"): [[-2], [1]],
     ("sdmgrad", "weak-zero"): [[-1], [0]],
