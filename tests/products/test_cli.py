@@ -234,7 +234,8 @@ def test_figures_are_listed_from_the_checkout(cli):
     assert {row["label"] for row in json.loads(out)} == {
         "auon-conditioning", "cycle-staircase", "digits-losses", "lion-k-distance", "lion-k-lyapunov",
         "lion-k-phase-portraits", "momentum-rates", "orthogonalization-cost", "orthogonalization-efficiency",
-        "orthogonalization-maps", "orthogonalization-precision", "surgery-geometry", "surgery-orthogonalized", "surgery-trajectories",
+        "orthogonalization-maps", "orthogonalization-precision", "surgery-geometry", "surgery-orthogonalized",
+        "surgery-trajectories",
         "trust-region-envelope", "unit-balls", "when-muon-wins", "zoo-conditioning", "zoo-ranking", "zoo-rates",
     }  # fmt: skip
 

@@ -89,9 +89,9 @@ def test_only_arrays_imports_cupy():
 
 # The rooms of DESIGN section 1, from the bottom up: a module imports only from its own room and those below.
 ROOMS = [
-    "version", "names", "arrays", "counting", "kernels", "storage", "polar", "norms", "convex", "problems", "surgery",
-    "methods", "loop", "trajectories", "captured", "fused", "sweep", "comparison_tasks", "comparison", "theory",
-    "regimes", "claims", "plotting", "typeset", "latex", "reproduce", "doctor", "gpu_report", "options",
+    "version", "names", "arrays", "counting", "storage", "kernels", "polar", "norms", "convex", "problems", "surgery",
+    "methods", "loop", "trajectories", "captured", "fused", "sweep", "comparison_tasks", "ranking", "comparison",
+    "theory", "regimes", "claims", "plotting", "typeset", "latex", "reproduce", "doctor", "gpu_report", "options",
     "sweep_commands", "listing", "ledger_commands", "falsify_command", "cli", "__main__",
 ]  # fmt: skip
 
