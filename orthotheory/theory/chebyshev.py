@@ -153,7 +153,7 @@ def stated_loss(case: Spectrum, sign: int = 1) -> np.ndarray:
 momentum_finite_time = Theorem(
     label="momentum-finite-time",
     title="Heavy ball loses a factor that grows with k, gradient descent one that grows geometrically",
-    statement=r"\frac{\max_h|p^{\mathrm{HB}}_k|}{\min_p\max_h|p|}=\frac{(1+k(1+\rho))(1+\rho^{2k})}{2},\qquad"
+    statement=r"\frac{\max_h|p^{\mathrm{HB}}_k|}{\min_p\max_h|p|}=\frac{(1+k(1+\rho))(1+\rho^{2k})}{2},\qquad "
     r"\frac{\max_h|p^{\mathrm{GD}}_k|}{\min_p\max_h|p|}=\Bigl(\frac{\kappa-1}{\kappa+1}\Bigr)^k"
     r"\frac{1+\rho^{2k}}{2\rho^k},\quad\rho=\frac{\sqrt\kappa-1}{\sqrt\kappa+1}",
     assumes=(BELOW,),
@@ -185,7 +185,7 @@ def polyak_limit(case: Spectrum) -> np.ndarray:
 chebyshev_is_heavy_ball = Theorem(
     label="chebyshev-heavy-ball",
     title="Heavy ball is the limit of Chebyshev's steps",
-    statement=r"\eta_k=\eta_{\mathrm{HB}}\,\frac{1+\rho^{2(k-1)}}{1+\rho^{2k}},\qquad"
+    statement=r"\eta_k=\eta_{\mathrm{HB}}\,\frac{1+\rho^{2(k-1)}}{1+\rho^{2k}},\qquad "
     r"b_k=b_{\mathrm{HB}}\,\frac{1+\rho^{2(k-2)}}{1+\rho^{2k}}",
     assumes=(BELOW, Assumption("there are two steps or more", lambda c: c.steps >= 2)),
     kind="identity",

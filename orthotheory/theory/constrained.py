@@ -84,7 +84,7 @@ constrained_star_convex = Theorem(
     label="constrained-star-convex",
     title="Weight decay makes a trust region a Frank-Wolfe method",
     statement=(
-        r"f(X_K)-f^*\le(1-\gamma)^K\bigl(f(X_0)-f^*\bigr)+2LR^2\gamma,\qquad"
+        r"f(X_K)-f^*\le(1-\gamma)^K\bigl(f(X_0)-f^*\bigr)+2LR^2\gamma,\qquad "
         r" X_{k+1}=(1-\gamma)X_k+\gamma R\,\mathrm{lmo}(\nabla f(X_k)),\ R=1/\lambda,\ \gamma=\lambda\eta"
     ),
     assumes=(SINGLE, DECAYED, MEMORYLESS, SAME_BALL, STAR_CONVEX, INSIDE, SHORT_STEPS, NO_NOISE, SMOOTH, EVERY_STEP),
@@ -156,7 +156,7 @@ def _is_decayed_quintic(case: Case) -> bool:
 iterate_bound_quintic = Theorem(
     label="iterate-bound-quintic",
     title="Where Muon's iterates stay with an inexact polar factor",
-    statement=r"\|X_k\|_2\le(1-\eta\lambda)^k\|X_0\|_2+\bigl(1-(1-\eta\lambda)^k\bigr)\,\hat p/\lambda,\qquad"
+    statement=r"\|X_k\|_2\le(1-\eta\lambda)^k\|X_0\|_2+\bigl(1-(1-\eta\lambda)^k\bigr)\,\hat p/\lambda,\qquad "
     r"\hat p=\max_{[0,1]}p",
     assumes=(
         SHORT_STEPS,

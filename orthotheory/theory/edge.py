@@ -121,7 +121,7 @@ def _scaled_cases(size: Size, relative: float = 1.99) -> Iterator[tuple[str, Tra
 scaled_edge = Theorem(
     label="scaled-edge",
     title="Dual-scaled descent below twice the inverse generalized sharpness",
-    statement=r"f(X-\eta G^\sharp)\le f(X)-\eta\Bigl(1-\frac{\eta L}{2}\Bigr)\|G\|_*^2,\qquad"
+    statement=r"f(X-\eta G^\sharp)\le f(X)-\eta\Bigl(1-\frac{\eta L}{2}\Bigr)\|G\|_*^2,\qquad "
     r"\eta<\frac2L\ \Rightarrow\ f\text{ falls},\quad L=\sup_{\|D\|\le1}\langle D,HD\rangle",
     assumes=(
         Assumption(

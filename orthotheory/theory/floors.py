@@ -57,7 +57,7 @@ def prove_variance() -> list[str]:
 heavy_ball_variance = Theorem(
     label="heavy-ball-variance",
     title="The stationary variance of SGD and heavy ball",
-    statement=r"\mathbb E x^2=\frac{\eta\sigma^2(1+b)}{h(1-b)\bigl(2(1+b)-\eta h\bigr)},\qquad"
+    statement=r"\mathbb E x^2=\frac{\eta\sigma^2(1+b)}{h(1-b)\bigl(2(1+b)-\eta h\bigr)},\qquad "
     r"f_\infty=\tfrac12\sum_i\frac{\eta\sigma^2}{2-\eta h_i}\text{ for }b=0",
     assumes=(Assumption("the step is stable", lambda c: 0 < c.lr * c.curvature < 2 * (1 + c.momentum)),),
     kind="identity",
@@ -335,7 +335,7 @@ def _is_rank_one(case: LowRank) -> bool:
 low_rank_error = Theorem(
     label="low-rank-error",
     title="Spectral descent pays for directions that were already right",
-    statement=r"\text{rank-one error: }f_\infty=\tfrac{\eta^2}{8}h_1\ \text{(zero singular values dropped)},\qquad"
+    statement=r"\text{rank-one error: }f_\infty=\tfrac{\eta^2}{8}h_1\ \text{(zero singular values dropped)},\qquad "
     r"f_\infty=\tfrac{\eta^2}{8}h_1+\tfrac{\eta^2}{4}\sum_{i>1}h_i\ \text{(kicked by rounding)}",
     assumes=(
         Assumption("all curvatures are positive", lambda c: bool(np.all(c.curvatures > 0))),

@@ -52,7 +52,7 @@ def claimed_decrease(case: Model, clipped: bool = True) -> np.ndarray:
 clipped_steepest = Theorem(
     label="clipped-steepest",
     title="Trust region, steepest descent and clipping are one step",
-    statement=r"\min_{\|D\|\le\eta}\langle G,D\rangle+\tfrac L2\|D\|^2=-t\|G\|_*+\tfrac L2t^2,\quad"
+    statement=r"\min_{\|D\|\le\eta}\langle G,D\rangle+\tfrac L2\|D\|^2=-t\|G\|_*+\tfrac L2t^2,\quad "
     r"D=t\,\mathrm{lmo}(G),\ t=\min(\eta,\|G\|_*/L)",
     assumes=(Assumption("the gradient is not zero", lambda c: bool(np.any(c.gradient))),),
     kind="identity",
@@ -143,7 +143,7 @@ def _indefinite(size: Size) -> Iterator[tuple[str, Indefinite]]:
 lipschitz_against_descent = Theorem(
     label="lipschitz-against-descent",
     title="The constant of the gradient is at most twice that of the descent lemma",
-    statement=r"\sup\langle D,HE\rangle\le2\sup|\langle D,HD\rangle|,\qquad"
+    statement=r"\sup\langle D,HE\rangle\le2\sup|\langle D,HD\rangle|,\qquad "
     r"\langle D,HE\rangle=q\bigl(\tfrac{D+E}2\bigr)-q\bigl(\tfrac{D-E}2\bigr)",
     assumes=(Assumption("H is symmetric", lambda c: np.array_equal(c.hessian, c.hessian.T)),),
     kind="upper",
@@ -243,7 +243,7 @@ adaptive_radius = Theorem(
     label="adaptive-radius",
     title="AdaGrad-norm along the sharp operator needs no constant",
     statement=r"\Psi(b_K)\le\tfrac1\eta\bigl(f(X_0)-f(X_K)\bigr)+w\,\Psi(b_0),\quad\Psi(b)=b-c-c\log\tfrac bc,\ "
-    r"c=\tfrac{\eta L}2\le b_K,\ w=2\text{ if }b_0<c,\text{ else }1:\quad"
+    r"c=\tfrac{\eta L}2\le b_K,\ w=2\text{ if }b_0<c,\text{ else }1:\quad "
     r"\min_{k<K}\|G_k\|_*^2=O\bigl(\tfrac1K\bigr),\quad b_{k+1}^2=b_k^2+\|G_k\|_*^2,\ "
     r"X_{k+1}=X_k-\frac\eta{b_{k+1}}G_k^\sharp",
     assumes=(
@@ -295,7 +295,7 @@ def claimed_progress(case: Pair) -> np.ndarray:
 surgery_progress = Theorem(
     label="surgery-progress",
     title="What a projection and PCGrad keep of the first objective's progress",
-    statement=r"\langle g_1,g_1+a\,P_{g_1^\perp}g_2\rangle=\|g_1\|^2,\qquad"
+    statement=r"\langle g_1,g_1+a\,P_{g_1^\perp}g_2\rangle=\|g_1\|^2,\qquad "
     r"\langle g_1,d_{\mathrm{PCGrad}}\rangle=\|g_1\|^2\sin^2\theta\quad(\langle g_1,g_2\rangle<0)",
     assumes=(Assumption("the pair conflicts", lambda c: c.jacobian[0] @ c.jacobian[1] < 0),),
     kind="identity",

@@ -138,7 +138,7 @@ EXACT = Assumption("the gradients are exact and there is no average", lambda c: 
 inexact_oracle = Theorem(
     label="inexact-oracle",
     title="The price of an inexact oracle",
-    statement=r"\frac1K\sum_{k<K}\|\nabla f(X_k)\|_*\le\frac{\Delta}{\ell\eta K}+\frac{L\eta h^2}{2\ell},\qquad"
+    statement=r"\frac1K\sum_{k<K}\|\nabla f(X_k)\|_*\le\frac{\Delta}{\ell\eta K}+\frac{L\eta h^2}{2\ell},\qquad "
     r"\langle G,D\rangle\le-\ell\|G\|_*,\ \|D\|\le h;\quad\text{best }\eta:\ \frac h\ell\sqrt{2L\Delta/K}",
     assumes=(ANSWERS, EXACT),
     kind="upper",

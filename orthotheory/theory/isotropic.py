@@ -155,7 +155,7 @@ def allowed_ratios(case: Isotropic) -> np.ndarray:
 isotropic_order = Theorem(
     label="isotropic-order",
     title="Isotropic curvature keeps the order of the singular values and draws their ratios together",
-    statement=r"Q=\arg\min\ -\langle G,Q\rangle+\mathbb E\,\|Qu\|^p,\ p\ge2:\qquad"
+    statement=r"Q=\arg\min\ -\langle G,Q\rangle+\mathbb E\,\|Qu\|^p,\ p\ge2:\qquad "
     r"1\le\frac{q_i}{q_j}\le\frac{g_i}{g_j}\quad(g_i\ge g_j),\qquad p=2:\ Q\propto G",
     assumes=(
         Assumption("h'(t)/t does not fall, p >= 2", lambda c: c.power >= 2),
@@ -240,7 +240,7 @@ def _walls(size: Size) -> Iterator[tuple[str, Wall]]:
 isotropic_wall = Theorem(
     label="isotropic-wall",
     title="A wall of curvature makes the polar factor optimal, with a spread that falls as 1 / p",
-    statement=r"p\,\log\frac{q_i}{q_j}\to x_i-x_j\ (p\to\infty),\qquad"
+    statement=r"p\,\log\frac{q_i}{q_j}\to x_i-x_j\ (p\to\infty),\qquad "
     r"\frac{\mathbb E\,u_i^2e^{\sum_kx_ku_k^2}}{\mathbb E\,e^{\sum_kx_ku_k^2}}=\frac{g_i}{\|G\|_*}",
     assumes=(
         Assumption("G has full rank, so that the moments of a law on the sphere are matched",

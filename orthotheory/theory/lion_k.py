@@ -140,7 +140,7 @@ lion_k_discrete = Theorem(
     label="lion-k-discrete",
     title="The KKT score of Lion-K",
     statement=(
-        r"\frac1K\sum_{k<K}S(X_k)\le\frac{f(X_0)-f(X_K)}{\eta K}+2L\eta+\frac{4L\eta\beta_1}{1-\beta_2},\qquad"
+        r"\frac1K\sum_{k<K}S(X_k)\le\frac{f(X_0)-f(X_K)}{\eta K}+2L\eta+\frac{4L\eta\beta_1}{1-\beta_2},\qquad "
         r" S(X)=\|\nabla f(X)\|_*+\lambda\langle\nabla f(X),X\rangle"
     ),
     assumes=(

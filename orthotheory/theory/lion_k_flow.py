@@ -240,7 +240,7 @@ lion_k_lyapunov = Theorem(
 lion_k_phase = Theorem(
     label="lion-k-phase",
     title="Lion-K approaches its constraint set exponentially",
-    statement=r"\operatorname{dist}(X(t),C)\le e^{-\lambda t}\operatorname{dist}(X(0),C),\qquad"
+    statement=r"\operatorname{dist}(X(t),C)\le e^{-\lambda t}\operatorname{dist}(X(0),C),\qquad "
     r" C=\tfrac1\lambda\,\overline{\operatorname{dom}K^*}",
     assumes=(
         Assumption("the conjugate of K has a bounded domain", lambda t: t.flow.k.ball is not None),

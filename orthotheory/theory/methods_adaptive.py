@@ -63,7 +63,7 @@ def _tall(size: Size) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
 normuon_is_muon = Theorem(
     label="normuon-is-muon",
     title="NorMuon is Muon for m <= n",
-    statement=r"m\le n,\ G_t\text{ of rank }m\ \Rightarrow\ W_t^{\mathrm{NorMuon}}=W_t^{\mathrm{Muon}}\quad"
+    statement=r"m\le n,\ G_t\text{ of rank }m\ \Rightarrow\ W_t^{\mathrm{NorMuon}}=W_t^{\mathrm{Muon}}\quad "
     r"\text{(exact polar factors)}",
     assumes=(Assumption("m <= n", lambda grads: grads[0].shape[0] <= grads[0].shape[1]),),
     kind="identity",
@@ -202,7 +202,7 @@ def _uncorrected(case: Steps) -> np.ndarray:
 namo_scale_bound = Theorem(
     label="namo-scale-bound",
     title="NAMO's uncorrected scale is bounded, tightly",
-    statement=r"\frac{\|M\|_F}{\sqrt v}\le\frac{1-\mu_1}{\sqrt{(1-\mu_2)(1-\mu_1^2/\mu_2)}},\qquad"
+    statement=r"\frac{\|M\|_F}{\sqrt v}\le\frac{1-\mu_1}{\sqrt{(1-\mu_2)(1-\mu_1^2/\mu_2)}},\qquad "
     r"\frac{\|N\|_F}{\sqrt v}\le\frac{1-\mu_1}{\sqrt{1-\mu_2}}\sqrt{(1+\mu_1)^2+\frac{\mu_1^4}{\mu_2-\mu_1^2}}",
     assumes=(Assumption("mu1^2 < mu2", lambda case: case.method.momentum**2 < case.method.beta2),),
     kind="tight",
@@ -263,7 +263,7 @@ def _conda_against_polar(grads: tuple[np.ndarray, ...]) -> list[float]:
 conda_steady_step = Theorem(
     label="conda-steady-step",
     title="Conda's step under a constant gradient",
-    statement=r"G_t=U\Sigma V^\top,\ T=1\ \Rightarrow\ \Delta W_t=-\eta\,U\operatorname{sign}(V^\top)\ (m<n),\quad"
+    statement=r"G_t=U\Sigma V^\top,\ T=1\ \Rightarrow\ \Delta W_t=-\eta\,U\operatorname{sign}(V^\top)\ (m<n),\quad "
     r"-\eta\operatorname{sign}(U)V^\top\ (m\ge n)",
     assumes=(Assumption("all gradients are equal", lambda grads: all(np.array_equal(g, grads[0]) for g in grads)),),
     kind="identity",

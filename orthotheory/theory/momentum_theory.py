@@ -124,7 +124,7 @@ def prove_cancellation() -> list[str]:
 extrapolation_cancels = Theorem(
     label="extrapolation-cancels",
     title="Extrapolation removes the momentum's lag on a quadratic",
-    statement=r"M_k-\nabla f(X_k)=(1-a_k)\bigl(M_{k-1}-\nabla f(X_{k-1})\bigr)+a_k\xi_k,\quad"
+    statement=r"M_k-\nabla f(X_k)=(1-a_k)\bigl(M_{k-1}-\nabla f(X_{k-1})\bigr)+a_k\xi_k,\quad "
     r"M_k=(1-a_k)M_{k-1}+a_k\bigl(\nabla f(Y_k)+\xi_k\bigr),\ Y_k=X_k+\tfrac{1-a_k}{a_k}(X_k-X_{k-1})",
     assumes=(Assumption("the Hessian is constant, by differences of gradients along the run", _is_quadratic),),
     kind="identity",

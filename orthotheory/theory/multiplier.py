@@ -98,7 +98,7 @@ cycle_multiplier = Theorem(
     label="cycle-multiplier",
     title="What the commuting cycle attracts and repels",
     statement=(
-        r"\mu_{ij}=1-\frac{x(1-x)}{\theta(1-\theta)},\qquad x=\frac{a_ib_j+a_jb_i}{h_i+h_j},\quad"
+        r"\mu_{ij}=1-\frac{x(1-x)}{\theta(1-\theta)},\qquad x=\frac{a_ib_j+a_jb_i}{h_i+h_j},\quad "
         r"\theta=\frac{h_i\rho_i+h_j\rho_j}{\eta(h_i+h_j)}"
     ),
     assumes=(

@@ -94,8 +94,8 @@ NONZERO = Assumption("the matrix is not zero", lambda c: bool(np.any(c.matrix)))
 norm_table = Theorem(
     label="norm-table",
     title="Norms and their duals in closed form",
-    statement=r"\|X\|,\ \|G\|_*=\max_{\|D\|\le1}\langle G,D\rangle:\quad s_1\leftrightarrow\textstyle\sum_is_i,\quad"
-    r"\sum_{i\le k}s_i\leftrightarrow\max\bigl(s_1,\tfrac1k\sum_is_i\bigr),\quad"
+    statement=r"\|X\|,\ \|G\|_*=\max_{\|D\|\le1}\langle G,D\rangle:\quad s_1\leftrightarrow\textstyle\sum_is_i,\quad "
+    r"\sum_{i\le k}s_i\leftrightarrow\max\bigl(s_1,\tfrac1k\sum_is_i\bigr),\quad "
     r"\max_j\|x^j\|\leftrightarrow\sum_j\|g^j\|,\ \dots",
     assumes=(NORM,),
     kind="identity",
@@ -129,7 +129,7 @@ def feasible(case: Row, count: int = 20) -> np.ndarray:
 lmo_attains = Theorem(
     label="lmo-attains-dual",
     title="The linear minimization oracle attains the dual norm",
-    statement=r"\langle G,D\rangle\le\|G\|_*\,\|D\|\text{ for all }D,\qquad"
+    statement=r"\langle G,D\rangle\le\|G\|_*\,\|D\|\text{ for all }D,\qquad "
     r"\langle G,-\mathrm{lmo}(G)\rangle=\|G\|_*,\ \|\mathrm{lmo}(G)\|=1",
     assumes=(
         NORM,
@@ -171,7 +171,7 @@ def lengths(case: Row) -> tuple[float, float]:
 moreau = Theorem(
     label="norm-moreau",
     title="Projection on the ball and proximal point of the norm",
-    statement=r"p=\mathrm{proj}_{\|\cdot\|\le R}(v):\ \langle v-p,p\rangle=R\,\|v-p\|_*,\qquad"
+    statement=r"p=\mathrm{proj}_{\|\cdot\|\le R}(v):\ \langle v-p,p\rangle=R\,\|v-p\|_*,\qquad "
     r"q=\mathrm{prox}_{t\|\cdot\|}(v)=v-\mathrm{proj}_{\|\cdot\|_*\le t}(v):\ \langle v-q,q\rangle=t\,\|q\|,\ "
     r"\|v-q\|_*=t",
     assumes=(NORM, NONZERO),

@@ -88,7 +88,7 @@ def prove_duality() -> list[str]:
 one_step_duality = Theorem(
     label="one-step-duality",
     title="One step is enough: flat curvature for gradients, flat errors for polar factors",
-    statement=r"E_1=0\text{ for gradient descent if }h_i=h,\ \eta=1/h;\qquad"
+    statement=r"E_1=0\text{ for gradient descent if }h_i=h,\ \eta=1/h;\qquad "
     r"E_1=0\text{ for }X-\tfrac1L\|G\|_*\operatorname{polar}(G)\text{ if }|s_i|=s",
     assumes=(PLAIN, FLAT),
     kind="identity",

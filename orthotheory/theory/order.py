@@ -62,7 +62,7 @@ order_matters = Theorem(
     label="order-matters",
     title="Orthogonalize-then-average stalls where the noise is skewed",
     statement=r"\xi=-v\ (q>\tfrac12)\text{ or }w,\ \mathbb E\xi=0:\ \mathbb E\operatorname{sign}(g+\xi)=1-2q<0"
-    r"\ (0<g<v),\quad x_k\to v\text{ for every averaging constant};\quad"
+    r"\ (0<g<v),\quad x_k\to v\text{ for every averaging constant};\quad "
     r"\text{average-then-sign: }x_k\to0\ (a\to0)",
     assumes=(
         Assumption("the noise has mean zero", _centered),

@@ -67,7 +67,7 @@ newton_schulz_factor = Theorem(
     label="newton-schulz-factor",
     title="Newton-Schulz converges with order two and three",
     statement=(
-        r"1-\tfrac12(3x-x^3)=\tfrac12(1-x)^2(2+x),\qquad"
+        r"1-\tfrac12(3x-x^3)=\tfrac12(1-x)^2(2+x),\qquad "
         r"1-\tfrac18(15x-10x^3+3x^5)=\tfrac18(1-x)^3(8+9x+3x^2)"
     ),
     assumes=(Assumption("all steps use one polynomial", _constant_step),),

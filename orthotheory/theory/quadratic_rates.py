@@ -216,7 +216,7 @@ def _overshoots(size: Size) -> Iterator[tuple[str, Overshoot]]:
 scaled_threshold = Theorem(
     label="scaled-threshold",
     title="The exact threshold of dual-scaled spectral descent",
-    statement=r"\|G_{k+1}\|_*=(c-1)\,\|G_k\|_*\quad\text{once }\tfrac cL\|G_k\|_*\ge\max_i|s_i|,\qquad"
+    statement=r"\|G_{k+1}\|_*=(c-1)\,\|G_k\|_*\quad\text{once }\tfrac cL\|G_k\|_*\ge\max_i|s_i|,\qquad "
     r"X_{k+1}=X_k-\tfrac cL\|G_k\|_*\operatorname{polar}(G_k):\text{ divergence iff }c>2",
     assumes=(
         Assumption("the errors commute with the curvature", lambda c: commutation_defect(c.trace) <= 1e-10),

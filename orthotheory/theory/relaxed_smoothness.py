@@ -157,7 +157,7 @@ def promised_decrease(case: Descent) -> np.ndarray:
 relaxed_descent = Theorem(
     label="relaxed-descent",
     title="What a step gains where the smoothness grows with the gradient, over coupled layers",
-    statement=r"f(X_{k+1})\le f(X_k)-\sum_i\frac{\|\nabla_if\|_*^2}{2(L_0^i+L_1^i\|\nabla_if\|_*)},\qquad"
+    statement=r"f(X_{k+1})\le f(X_k)-\sum_i\frac{\|\nabla_if\|_*^2}{2(L_0^i+L_1^i\|\nabla_if\|_*)},\qquad "
     r"t_i=\frac{\|\nabla_if\|_*}{L_0^i+L_1^i\|\nabla_if\|_*}",
     assumes=(AGGREGATE,),
     kind="upper",

@@ -199,8 +199,8 @@ polar_voids_surgery = Theorem(
     label="polar-voids-surgery",
     title="Orthogonalizing after surgery voids its guarantee",
     statement=(
-        r"\begin{gathered}G=\diag(1,1-a),\ M=\diag(a,1):\quad\langle G,M\rangle=1,\quad"
-        r"\langle G,\polar M\rangle=2-a,\\ G'=\diag(a^2-1,a+1):\quad\langle G,G'\rangle=0,\quad"
+        r"\begin{gathered}G=\diag(1,1-a),\ M=\diag(a,1):\quad\langle G,M\rangle=1,\quad "
+        r"\langle G,\polar M\rangle=2-a,\\ G'=\diag(a^2-1,a+1):\quad\langle G,G'\rangle=0,\quad "
         r"\langle G,\polar\tfrac{G+G'}2\rangle=2-a\end{gathered}"
     ),
     assumes=(Assumption("a exceeds 1", lambda a: a > 1),),

@@ -149,7 +149,7 @@ bloop_leak = Theorem(
     label="bloop-leak",
     title="What Bloop leaks",
     statement=(
-        r"\bigl|\langle x,g\rangle-\|g\|^2\bigr|\le\lambda\,\|g_{\mathrm{aux}}\|\,\|g\|\sin\angle(e,g),\qquad"
+        r"\bigl|\langle x,g\rangle-\|g\|^2\bigr|\le\lambda\,\|g_{\mathrm{aux}}\|\,\|g\|\sin\angle(e,g),\qquad "
         r"\text{so that }e\parallel g\ \Rightarrow\ \langle x,g\rangle=\|g\|^2"
     ),
     assumes=(Assumption("the average is not zero", lambda c: bool(np.any(c.average != 0))),),
