@@ -61,12 +61,6 @@ class Doubled:
         r = xp.sqrt(xp.where(alive, self.high, xp.zeros_like(self.high)))
         return (doubled(r, r) + (self - doubled(r, r) * r).high / xp.where(alive, 2 * r, xp.ones_like(r))).where(alive)
 
-    def clip(self, most: float) -> Doubled:
-        """Return these numbers between -most and most."""
-        xp = array_namespace(self.high)
-        inside = xp.abs(self.high) < most
-        return self.where(inside, xp.clip(self.high, -most, most))
-
     def diagonal(self) -> Doubled:
         """Return the diagonals of matrices."""
         xp = array_namespace(self.high)
@@ -175,20 +169,6 @@ def _slices(x: Array, bits: int) -> list[Array]:
 def multiply(a: Doubled, w: Doubled) -> Doubled:
     """Return the products a w of matrices (..., m, m) and vectors (..., m)."""
     return (a * w.at((..., None, slice(None)))).sum()
-
-
-def project_simplex(v: Doubled) -> Doubled:
-    """Project on {w >= 0, sum w = 1} over the last axis by Michelot's iteration, finite in as many turns as entries."""
-    xp = array_namespace(v.high)
-    inside = xp.isfinite(v.high)
-    for _ in range(v.high.shape[-1]):
-        count = xp.sum(xp.astype(inside, v.high.dtype), axis=-1)
-        rest = v - ((v.where(inside).sum() - 1.0) / count).at((..., None))
-        smaller = inside & (rest.high > 0)
-        if not bool(xp.any(smaller != inside)):
-            break
-        inside = smaller
-    return rest.where(rest.high > 0)
 
 
 def combine(w: Doubled, rows: Array) -> Array:

@@ -6,24 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..arrays import Array, array_namespace, backend_of, check_number, device_of, to_host
-from . import doubled
+from . import simplex_descent
 from .cone import flat, put
 from .contract import Aggregator, Card, Rows, Weighted, check_jacobian, combine, divide, gram, preference, rows_of
 from .mgda import MGDA
+from .simplex_descent import HUGE, project_simplex
 
-PROBE, SEEN = 2.0**-95, 1e-12  # relative change of a matrix, and its effect that 32 digits do not bear
-HUGE = 1e290  # products with it stay finite
+SETTLED = 1e-11  # error of weights that float64 may leave
 Update = Literal["projection", "softmax"]
-
-
-def project_simplex(v: Array) -> Array:
-    """Project on {w >= 0, sum w = 1} over the last axis, by sorting [held1974validation]."""
-    xp = array_namespace(v)
-    v = v - xp.max(v, axis=-1, keepdims=True)  # the projection does not see a common shift
-    ordered = xp.sort(v, axis=-1, descending=True)
-    count = xp.arange(1, v.shape[-1] + 1, dtype=v.dtype, device=device_of(v))
-    threshold = xp.max((xp.cumulative_sum(ordered, axis=-1) - 1) / count, axis=-1, keepdims=True)
-    return xp.maximum(v - threshold, xp.zeros_like(v))
 
 
 def softmax(v: Array) -> Array:
@@ -80,9 +70,9 @@ class SDMGrad(_TwoSample):
         repeat:  v <- momentum v + A (w + lam p),   w <- projection of w - lr v on the simplex,       A = J1 J2^T / s^2
         x = J1^T (w + lam p) / (1 + lam),                                       s = mean of the roots of diag(J1 J2^T)
 
-    The state is w. For one sample it tends to argmin |J^T (w + lam p)|. Steps of lr = 10 amplify roundings by up to ten
-    each, so that the inner loop runs in 32 digits, and in more where these do not settle it. Cost: the Gramian in 32
-    digits, 2 `iterations` steps on the weights.
+    The state is w. For one sample it tends to argmin |J^T (w + lam p)|. Steps of lr = 10 amplify roundings about ten
+    times each until a vertex of the simplex forgets them: where a bound of that is above 1e-11 the loop runs again in
+    whole numbers on the host, one Jacobian after the other. Cost: the Gramian, `iterations` steps on the weights.
 
     Parameters
     ----------
@@ -107,52 +97,17 @@ class SDMGrad(_TwoSample):
     def advance(self, jacobian, state, second=None):
         rows = rows_of(jacobian)
         xp, (*batch, m, _) = array_namespace(rows.unit), rows.unit.shape
-        j = flat(rows)
-        other = j if second is None else flat(rows_of(second))
-        pull = self.lam * preference(self.preference, rows)
-        a = doubled.gram(j.unit, other.unit) * (j.scale[:, :, None] * other.scale[:, None, :])
-        w = xp.reshape(state, (-1, m))
-        after = self.descend(a, w, pull)
-        number = xp.arange(m, dtype=w.dtype, device=device_of(w))
-        probe = xp.broadcast_to(PROBE * ((7 * number[:, None] + 3 * number + 1) % 5 - 2), a.high.shape)
-        moved = self.descend(a * doubled.Doubled(xp.ones_like(probe), probe), w, pull)
-        chaotic = xp.nonzero(xp.any(xp.abs(after - moved) > SEEN, axis=-1))[0]
-        if chaotic.shape[0]:
-            host = [to_host(xp.take(x, chaotic, axis=0)) for x in (j.relative, other.relative, w)]
-            exact = [self.in_digits(one, two, start, to_host(pull)) for one, two, start in zip(*host, strict=True)]
-            after = put(after, chaotic, backend_of(w).asarray(exact, "float64"))
-        w = xp.reshape(after, (*batch, m))
+        one = flat(rows)
+        two = one if second is None else flat(rows_of(second))
+        pull, start = self.lam * preference(self.preference, rows), xp.reshape(state, (-1, m))
+        w, bound = simplex_descent.descend(self, one, two, start, pull)
+        open_ = xp.nonzero(~(bound <= SETTLED))[0]
+        if open_.shape[0]:
+            host = [to_host(xp.take(x, open_, axis=0)) for x in (one.relative, two.relative, start)]
+            exact = [simplex_descent.exactly(self, x, y, z, to_host(pull)) for x, y, z in zip(*host, strict=True)]
+            w = put(w, open_, backend_of(w).asarray(exact, "float64"))
+        w = xp.reshape(w, (*batch, m))
         return _weigh(rows, (w + pull) / (1 + self.lam)), w
-
-    def descend(self, a: doubled.Doubled, start: Array, pull: Array) -> Array:
-        """Return the weights after the inner loop, in 32 digits."""
-        diagonal = a.diagonal()
-        scale = diagonal.where(diagonal.high > 0).sqrt().sum() / float(pull.shape[0])
-        a, w = a / (scale * scale).at((..., None, None)), doubled.doubled(start, start)
-        velocity = w * 0.0
-        for _ in range(self.iterations):
-            velocity = velocity * self.momentum + doubled.multiply(a, w + pull)
-            w = doubled.project_simplex(w - velocity.clip(HUGE / self.lr) * self.lr)
-        return w.high
-
-    def in_digits(self, j: Any, other: Any, start: Any, pull: Any) -> list[float]:
-        """Return the same for one Jacobian in as many digits as the loop can lose: exact ties of whole numbers ask."""
-        import mpmath
-
-        with mpmath.workdps(60 + 4 * self.iterations):
-            m, numbers = len(start), mpmath.mpf
-            rows, columns = ([[numbers(float(x)) for x in row] for row in side] for side in (j, other))
-            a = [[mpmath.fdot(x, y) for y in columns] for x in rows]
-            scale = (mpmath.fsum(mpmath.sqrt(max(a[i][i], 0)) for i in range(m)) / m) ** 2
-            w, velocity = [numbers(float(x)) for x in start], [numbers(0)] * m
-            for _ in range(self.iterations):
-                pulled = [x + numbers(float(p)) for x, p in zip(w, pull, strict=True)]
-                velocity = [self.momentum * velocity[i] + mpmath.fdot(a[i], pulled) / scale for i in range(m)]
-                w = [x - self.lr * v for x, v in zip(w, velocity, strict=True)]
-                ordered = sorted(w, reverse=True)
-                threshold = max((mpmath.fsum(ordered[: k + 1]) - 1) / (k + 1) for k in range(m))
-                w = [max(x - threshold, numbers(0)) for x in w]
-            return [float(x) for x in w]
 
 
 @dataclass(frozen=True)
