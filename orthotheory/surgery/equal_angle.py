@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..arrays import Array, array_namespace
 from ..polar.svd import svd_of_moderate
@@ -12,6 +12,8 @@ from .compensated import dot
 from .cone import flat, put
 from .contract import Card, Rows, Weighted, divide, preference
 
+Length = Literal["projections", "shortest", "longest", "harmonic", "arithmetic", "geometric"]
+LENGTHS = ("projections", "shortest", "longest", "harmonic", "arithmetic", "geometric")
 WELL = 1e-2  # s_min / s_1 of the unit rows from which one SVD is enough
 
 
@@ -105,22 +107,51 @@ class IMTLG(Weighted):
         return found, xp.where(vanishes, xp.zeros_like(total), low / xp.where(vanishes, xp.ones_like(total), total))
 
 
+def common_length(lengths: Array, kind: Length) -> Array:
+    """Return the least, the largest or a mean of the positive numbers among `lengths`, (..., m) to (..., 1).
+
+    0 where all are zero.
+    """
+    xp = array_namespace(lengths)
+    alive = lengths > 0
+    longest = xp.max(lengths, axis=-1, keepdims=True)
+    shortest = xp.min(xp.where(alive, lengths, longest), axis=-1, keepdims=True)
+    if kind in ("shortest", "longest"):
+        return shortest if kind == "shortest" else longest
+    count = xp.sum(xp.astype(alive, lengths.dtype), axis=-1, keepdims=True)
+    if kind == "arithmetic":
+        return divide(xp.sum(lengths, axis=-1, keepdims=True), count)
+    if kind == "harmonic":
+        return divide(count * shortest, xp.sum(divide(shortest, lengths), axis=-1, keepdims=True))
+    logs = xp.where(alive, xp.log(xp.where(alive, lengths, xp.ones_like(lengths))), xp.zeros_like(lengths))
+    mean = xp.exp(divide(xp.sum(logs, axis=-1, keepdims=True), count))
+    return xp.where(count > 0, mean, xp.zeros_like(mean))
+
+
 @dataclass(frozen=True)
 class ConFIG(Weighted):
     """Conflict-free inverse gradients: the direction of given cosines, as long as the gradients' projections together.
 
-        b = H^+ p,   u = b / |b|,   x = (sum_i g_i . u) u            H the unit rows
+        b = H^+ p,   u = b / |b|,   x = (sum_i l_i cos(g_i, u)) u            H the unit rows,  l_i = |g_i| or one length
 
-    Non-conflicting and linear under positive row scaling at full row rank. Cost: one SVD of the unit rows.
+    Non-conflicting at full row rank, and there linear under positive row scaling for l_i = |g_i|. Cost: one SVD of the
+    unit rows.
 
     Parameters
     ----------
     preference : sequence of m numbers, optional
         Wanted cosines up to a common factor; all equal if not given.
+    length : "projections", "shortest", "longest", "harmonic", "arithmetic" or "geometric"
+        l_i: the row's own length, or for all rows the least, the largest or that mean of their lengths.
     """
 
     preference: Any = None
-    card = Card("ConFIG", "liu2025config", "exact")
+    length: Length = "projections"
+    card = Card("ConFIG", "liu2025config", "exact", "a zero row takes no part, also in a common length")
+
+    def __post_init__(self):
+        if self.length not in LENGTHS:
+            raise ValueError(f"ConFIG.length must be one of {', '.join(LENGTHS)}; got {self.length!r}.")
 
     def coefficients(self, rows, *rng):
         found, factor = self._solve(rows)
@@ -133,5 +164,10 @@ class ConFIG(Weighted):
     def _solve(self, rows: Rows) -> tuple[EqualProjection, Array]:
         xp = array_namespace(rows.unit)
         found = equal_projection(rows, preference(self.preference, rows))
-        length = xp.sum(rows.scale * (rows.unit @ found.b[..., None])[..., 0], axis=-1, keepdims=True)
+        along = (rows.unit @ found.b[..., None])[..., 0]
+        if self.length == "projections":
+            parts = rows.scale * along
+        else:
+            parts = common_length(rows.length, self.length) * divide(along, rows.norm)
+        length = xp.sum(parts, axis=-1, keepdims=True)
         return found, divide(length, xp.sum(found.b**2, axis=-1, keepdims=True))

@@ -132,45 +132,62 @@ class Flag(Weighted):
 
         Y = argmin over Y^T Y = I_r of sum_i sqrt(1 - |Y^T h_i|^2),      x = 1/r Y Y^T sum_i h_i
 
-    By iteratively reweighted least squares: a_i = (1 - |Y^T h_i|^2 + 1e-7)^(-1/4), Y the top r left singular vectors of
-    [a_i h_i]. Row lengths are lost. Cost: one SVD an iteration.
+    By iteratively reweighted least squares: Y is made of the top r left singular vectors of the columns a_i h_i with
+    a_i = (1 - |Y^T h_i|^2 + 1e-7)^(-1/4) and, for lambda > 0, of b_ij (h_i - h_j) for all i != j with
+    b_ij = lambda / (m (m - 1)) (|1 - |Y^T (h_i - h_j)|^2| + 1e-7)^(-1/4). Row lengths are lost.
+    Cost: one SVD of m, with pairs m (m + 1) / 2 rows, an iteration.
 
     Parameters
     ----------
     rank, iterations : int
-        r <= min(m, n), and the reweightings after the first, unweighted subspace.
+        r <= min(m, n), and the reweightings after the first subspace, which has a = 1 and b = lambda / (m (m - 1)).
+    pairs : float
+        lambda, the weight of the pairwise terms.
     """
 
     rank: int = 1
     iterations: int = 10
+    pairs: float = 0.0
     card = Card(
         "Flag aggregator",
         "almasi2024flag",
         "exact",
         "starts from equal weights instead of a random subspace, and iterates where the authors' default is one pass "
-        "that may return the random start; no pairwise terms",
+        "that may return the random start; as in their code lambda scales the columns, so that its square enters Y",
     )
 
     def __post_init__(self):
         _check_count(self.rank, "Flag.rank", 1)
         _check_count(self.iterations, "Flag.iterations")
+        check_number(self.pairs, "Flag.pairs", open_high=True)
 
     @property
     def homogeneity(self) -> float:
         return 0.0
 
     def coefficients(self, rows, *rng):
-        xp = array_namespace(rows.unit)
+        xp, m = array_namespace(rows.unit), rows.unit.shape[-2]
         if self.rank > min(rows.unit.shape[-2:]):
             raise ValueError(f"Flag needs rank <= min(m, n) = {min(rows.unit.shape[-2:])}; got {self.rank}.")
         h = divide(rows.unit, rows.norm[..., None] + xp.zeros_like(rows.unit))
-        a = xp.ones_like(rows.norm)
+        mix, factor = self._columns(m)
+        mix, factor = (backend_of(h).asarray(x, "float64") for x in (mix, factor))
+        columns = mix @ h
+        a = factor + xp.zeros_like(columns[..., 0])
         for iteration in range(self.iterations + 1):
-            u, s, vh = svd_of_moderate(a[..., None] * h)
+            u, s, vh = svd_of_moderate(a[..., None] * columns)
             y = xp.matrix_transpose(vh[..., : self.rank, :])
-            inner = h @ y
             if iteration < self.iterations:
-                a = (xp.clip(1 - xp.sum(inner**2, axis=-1), 0.0, None) + 1e-7) ** -0.25
-        total = xp.sum(inner, axis=-2) / self.rank  # coordinates of x in Y = h^T diag(a) U / s
+                a = factor * (xp.abs(1 - xp.sum((columns @ y) ** 2, axis=-1)) + 1e-7) ** -0.25
+        total = xp.sum(h @ y, axis=-2) / self.rank  # coordinates of x in Y = columns^T diag(a) U / s
         c = a * (u[..., : self.rank] @ divide(total, s[..., : self.rank])[..., None])[..., 0]
-        return divide(c, rows.norm)
+        return divide((c[..., None, :] @ mix)[..., 0, :], rows.norm)
+
+    def _columns(self, m: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the combinations of unit rows that Y is fitted to, and their factors; one stands for ij and ji."""
+        one = np.eye(m)
+        if not self.pairs or m == 1:
+            return one, np.ones(m)
+        i, j = np.triu_indices(m, 1)
+        share = 2**0.5 * self.pairs / (m * (m - 1))
+        return np.concatenate([one, one[i] - one[j]]), np.concatenate([np.ones(m), np.full(len(i), share)])

@@ -596,6 +596,8 @@ IMPOSSIBLE = [
     ("krum", {"byzantine": -1}),
     ("trimmed-mean", {"trim": 0.5}),
     ("flag", {"rank": 0}),
+    ("flag", {"pairs": -1.0}),
+    ("config", {"length": "quadratic"}),
     ("modo", {"gamma": 0.0}),
     ("aligned-mtl", {"scale": "max"}),
     ("moco", {"update_rule": "argmax"}),
