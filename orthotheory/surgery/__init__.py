@@ -17,6 +17,7 @@ from .cagrad import CAGrad
 from .cone import Projection, project
 from .conflict import GradVac, PCGrad
 from .contract import Aggregator, Card, Weighted, factor
+from .derivative import Directional, jvp, project_jvp
 from .dual_cone import AGEM, GEM, DualProj, UPGrad
 from .equal_angle import IMTLG, ConFIG
 from .mgda import MGDA
@@ -95,6 +96,7 @@ __all__ = [
     "Card",
     "ConFIG",
     "Constant",
+    "Directional",
     "DualProj",
     "Entry",
     "ExcessMTL",
@@ -116,7 +118,9 @@ __all__ = [
     "UPGrad",
     "Weighted",
     "factor",
+    "jvp",
     "make",
     "names",
     "project",
+    "project_jvp",
 ]
