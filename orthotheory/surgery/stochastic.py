@@ -103,8 +103,8 @@ class SDMGrad(_TwoSample):
         w, bound = simplex_descent.descend(self, one, two, start, pull)
         open_ = xp.nonzero(~(bound <= SETTLED))[0]
         if open_.shape[0]:
-            host = [to_host(xp.take(x, open_, axis=0)) for x in (one.relative, two.relative, start)]
-            exact = [simplex_descent.exactly(self, x, y, z, to_host(pull)) for x, y, z in zip(*host, strict=True)]
+            host, p = [to_host(xp.take(x, open_, axis=0)) for x in (one.relative, two.relative, start)], to_host(pull)
+            exact = [simplex_descent.exactly(self, x, y, z, p) for x, y, z in zip(*host, strict=True)]
             w = put(w, open_, backend_of(w).asarray(exact, "float64"))
         w = xp.reshape(w, (*batch, m))
         return _weigh(rows, (w + pull) / (1 + self.lam)), w
