@@ -129,14 +129,13 @@ def _fixed(x: float, bits: int) -> int:
 def _gramian(one: np.ndarray, other: np.ndarray) -> list[list[int]]:
     """Return J1 J2^T as whole numbers of one common unit, from exact products of slices [ozaki2012error]."""
     bits = (53 - int(one.shape[1]).bit_length()) // 2
-    parts, units = zip(*(_slices(x, bits) for x in ((one,) if other is one else (one, other))), strict=True)
-    left, right = parts[0], parts[-1]
+    left, low = _slices(one, bits)
+    right, high = (left, low) if other is one else _slices(other, bits)
     depth = len(left) + len(right) - 2
     total = np.zeros((len(one), len(one)), object)
     for i, x in enumerate(left):
         for k, y in enumerate(right):
             total += (x @ y.T).astype(np.int64).astype(object) * (1 << bits * (depth - i - k))
-    low, high = units[0], units[-1]
     least = (int(low.min()), int(high.min()))
     return [
         [int(total[i, k]) << int(low[i] - least[0] + high[k] - least[1]) for k in range(len(one))]

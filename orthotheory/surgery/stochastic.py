@@ -104,7 +104,8 @@ class SDMGrad(_TwoSample):
         open_ = xp.nonzero(~(bound <= SETTLED))[0]
         if open_.shape[0]:
             host, p = [to_host(xp.take(x, open_, axis=0)) for x in (one.relative, two.relative, start)], to_host(pull)
-            exact = [simplex_descent.exactly(self, x, y, z, p) for x, y, z in zip(*host, strict=True)]
+            items = zip(*host, strict=True)
+            exact = [simplex_descent.exactly(self, x, x if second is None else y, z, p) for x, y, z in items]
             w = put(w, open_, backend_of(w).asarray(exact, "float64"))
         w = xp.reshape(w, (*batch, m))
         return _weigh(rows, (w + pull) / (1 + self.lam)), w
