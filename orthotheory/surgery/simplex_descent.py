@@ -75,7 +75,7 @@ def descend(rule: Any, one: Rows, two: Rows, start: Array, pull: Array) -> tuple
         length, high = _size(pulled), _size(v)
         rounded = wrong * length + EPS * ((m + 4) * size * length + 3 * high)
         e, f = keep * e + lr * mu * f + lr * rounded, mu * f + gain * e + rounded
-        e = e + EPS * (4 * lr * high + 4 * m * (m + 2))
+        e = xp.clip(e + EPS * (4 * lr * high + 4 * m * (m + 2)), None, 2.0)  # two points of the simplex are not farther
         w = project_simplex(y)
         if m > 1:
             ordered = xp.sort(y, axis=-1)

@@ -79,3 +79,13 @@ def test_two_samples_whose_products_have_no_positive_diagonal_leave_the_weights(
     rule = surgery.make("sdmgrad")
     _, w = rule.step(j, rule.init(j), -j)
     np.testing.assert_array_equal(w, np.full((2, 3), 1 / 3))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("options", [{"iterations": 1000}, {"momentum": 0.99}, {"lr": 1e6}, {"iterations": 0}])
+def test_long_and_wild_loops_stay_on_the_simplex_without_a_warning(options):
+    j = FAMILIES["row scales 1e-8 to 1e8"][:2]
+    rule = surgery.make("sdmgrad", **options)
+    _, w = rule.step(j, rule.init(j))
+    assert w.min() >= 0
+    np.testing.assert_allclose(w.sum(axis=1), 1, atol=1e-14)
