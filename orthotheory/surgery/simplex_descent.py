@@ -75,11 +75,12 @@ def descend(rule: Any, one: Rows, two: Rows, start: Array, pull: Array) -> tuple
         length, high = _size(pulled), _size(v)
         rounded = wrong * length + EPS * ((m + 4) * size * length + 3 * high)
         e, f = keep * e + lr * mu * f + lr * rounded, mu * f + gain * e + rounded
-        e = xp.clip(e + EPS * (4 * lr * high + 4 * m * (m + 2)), None, 2.0)  # two points of the simplex are not farther
+        e = e + EPS * (4 * lr * high + 4 * m * (m + 2))  # of y, hence of its projection
         w = project_simplex(y)
         if m > 1:
             ordered = xp.sort(y, axis=-1)
             e = xp.where(ordered[:, -1] - ordered[:, -2] > 1 + 2 * e, xp.zeros_like(e), e)
+        e = xp.clip(e, None, 2.0)  # two points of the simplex are not farther
     return w, xp.where(known, e, xp.full_like(e, xp.inf))
 
 
