@@ -14,6 +14,8 @@ TEX_HINT = (
     "texlive-latex-recommended texlive-fonts-recommended texlive-latex-extra texlive-science"
 )
 RERUN = ("Rerun to get", "Label(s) may have changed")
+# A float too large for its page is cut off at its end: half a table is gone, and the build goes on.
+COMPLAINTS = ("undefined references", "undefined citations", "There were undefined", "Float too large for page")
 FIXED_DATE = {"SOURCE_DATE_EPOCH": "1700000000", "FORCE_SOURCE_DATE": "1"}  # the same bytes on every day
 
 
@@ -55,7 +57,7 @@ def build_pdf(paper: Path, generated: Path, figures: Path, build: Path, pdf: Pat
         text = log.read_text(errors="replace")
     else:
         raise LatexError(f"The references of the paper do not settle (log: {log}).")
-    for complaint in ("undefined references", "undefined citations", "There were undefined"):
+    for complaint in COMPLAINTS:
         if complaint in text:
-            raise LatexError(f"The paper has {complaint} (log: {log}).")
+            raise LatexError(f"LaTeX complains of the paper: {complaint} (log: {log}).")
     write_atomically(pdf, lambda part: part.write_bytes((build / "main.pdf").read_bytes()))

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import methods
 from ..plotting import Figure
-from .cells import escape, long_table, number, source, table
+from .cells import escape, long_table, number, source
 
 
 def number_macros(numbers: Mapping[tuple[str, str], Any]) -> str:
@@ -50,12 +50,12 @@ def claim_table(rows: list[dict[str, Any]]) -> str:
 
 
 def method_table() -> str:
-    """Return the cards of all methods as a table."""
+    """Return the cards of all methods as a table that may break across pages."""
     lines = []
     for name, entry in methods.TABLE.items():
         card, cited = entry.method.card, source(entry.source or entry.method.card.source)
         lines.append(f"\\texttt{{{name}}} & {escape(card.geometry)} & {cited} & {card.status} \\\\\n")
-    return table(
+    return long_table(
         "l>{\\raggedright\\arraybackslash}p{0.33\\linewidth}>{\\raggedright\\arraybackslash}p{0.28\\linewidth}l",
         "method & geometry & source & status \\\\\n",
         lines,

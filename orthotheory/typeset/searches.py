@@ -55,13 +55,22 @@ def planted_numbers(rows: Rows) -> dict[tuple[str, str], Any]:
 
 
 def momentum_table(rows: Rows) -> str:
-    """Return the fitted exponents of momentum on new seeds and problems, with their intervals."""
-    lines = [
-        f"{escape(row['schedule'])} & {row['problem_seed']} & {number(row['theory'])} & "
-        f"{number(row['slope'])} & {number(row['low'])} to {number(row['high'])} & {row['verdict']} \\\\\n"
-        for row in rows
-    ]
-    return table("lrrrll", "schedule & problem & theory & fitted & interval & verdict \\\\\n", lines)
+    """Return the exponents of momentum on new seeds and problems: a line a schedule, a column a confirmation.
+
+    Behind each stands half the length of its 95 % interval; an asterisk marks an interval that misses the theory.
+    """
+    fits: dict[tuple[str, float], list[str]] = {}
+    for row in rows:
+        half = (float(row["high"]) - float(row["low"])) / 2
+        missed = "" if row["verdict"] == "consistent" else "^*"
+        cell = f"${float(row['slope']):.3f}{{\\scriptstyle\\,\\pm\\,{half:.3f}}}{missed}$"
+        fits.setdefault((row["schedule"], float(row["theory"])), []).append(cell)
+    if not fits:
+        return ""
+    lines = [" & ".join([escape(s), number(theory), *cells]) + " \\\\\n" for (s, theory), cells in fits.items()]
+    count = max(map(len, fits.values()))
+    head = f"schedule & theory & \\multicolumn{{{count}}}{{c}}{{fitted on new seeds and problems}} \\\\\n"
+    return table("lr" + "r" * count, head, lines)
 
 
 def confirmation_numbers(confirmations: dict[str, Rows]) -> dict[tuple[str, str], Any]:

@@ -1,7 +1,8 @@
-"""The paper's tables of races: ratios are computed from the stored times, and nothing stored gives no table."""
+"""The paper's tables of races and confirmations: computed from what is stored, and nothing stored gives no table."""
 
 from __future__ import annotations
 
+from orthotheory.typeset.searches import momentum_table
 from orthotheory.typeset.speed import cone_table, read_stored, speed_numbers, sweep_table
 
 SWEEPS = {
@@ -39,3 +40,12 @@ def test_the_numbers_count_the_races_and_nothing_stored_is_no_race(tmp_path):
     nothing = read_stored(tmp_path / "absent.json")
     assert sweep_table(nothing) == cone_table(nothing) == ""
     assert set(speed_numbers(nothing, nothing).values()) == {0.0}
+
+
+def test_confirmations_stand_in_columns_with_an_asterisk_where_they_miss():
+    fit = {"schedule": "EMA", "theory": -0.25, "slope": -0.24, "low": -0.26, "high": -0.22, "verdict": "consistent"}
+    found = rows(momentum_table([fit, {**fit, "slope": -0.2, "low": -0.21, "high": -0.19, "verdict": "slower"}]))
+    assert [cell.replace("\\scriptstyle", "") for cell in found[0]] == [
+        "EMA", "\\ensuremath{-0.250}", "$-0.240{\\,\\pm\\,0.020}$", "$-0.200{\\,\\pm\\,0.010}^*$",
+    ]  # fmt: skip
+    assert momentum_table([]) == ""
