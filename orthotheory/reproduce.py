@@ -29,6 +29,8 @@ NOT_SCIENCE = {
     "cli.py",
     "options.py",
     "doctor.py",
+    "gpu_report.py",
+    "latex.py",
     "sweep_commands.py",
     "listing.py",
     "ledger_commands.py",

@@ -56,7 +56,7 @@ def method_table() -> str:
         card, cited = entry.method.card, source(entry.source or entry.method.card.source)
         lines.append(f"\\texttt{{{name}}} & {escape(card.geometry)} & {cited} & {card.status} \\\\\n")
     return long_table(
-        "l>{\\raggedright\\arraybackslash}p{0.33\\linewidth}>{\\raggedright\\arraybackslash}p{0.28\\linewidth}l",
+        "l>{\\raggedright\\arraybackslash}p{0.30\\linewidth}>{\\raggedright\\arraybackslash}p{0.25\\linewidth}l",
         "method & geometry & source & status \\\\\n",
         lines,
     )
