@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from orthotheory import captured, methods, problems, run
+from orthotheory import captured, methods, problems, run, trajectories
+from orthotheory.sweep.execute import _loop_of
 
 RATES = np.array([1e-3, 1e-1, 1e160])  # the last loses its run
 
@@ -47,6 +50,15 @@ def test_runs_that_are_lost_are_lost_at_the_same_step(xp, every):
     assert_same(*(go(problem, alone, 200, every=every) for go in (captured.run, run)), tolerance_of(xp))
 
 
+def test_a_gradient_that_is_lost_before_the_weights_is_named(xp):
+    """Weights of 1e160 are finite, their gradient at a curvature of 1e150 is not."""
+    problem = problems.make("quadratic", rows=4, columns=3, device=xp)
+    problem.a = problem.a * 1e150
+    traces = [go(problem, methods.make("gd", lr=1e10), 50, every=25) for go in (captured.run, run)]
+    assert_same(*traces, tolerance_of(xp))
+    assert traces[0].stopped_by == "non-finite gradient at step 1"
+
+
 @pytest.mark.parametrize("name", ["network", "layers"])
 def test_problems_of_several_matrices_are_replayed(xp, name):
     problem = problems.make(name, device=xp)
@@ -75,6 +87,27 @@ def test_what_is_not_served_is_refused_with_its_reason(options, name, reason):
         problem.noise = problems.Gaussian(0.1)
     with pytest.raises(ValueError, match=reason):
         captured.run(problem, methods.make(name), 10)
+
+
+def test_a_state_that_changes_its_shape_is_refused():
+    @dataclasses.dataclass(frozen=True)
+    class Growing(methods.Method):
+        lr: float = 0.1
+
+        def init(self, w):
+            return (w[:1],)
+
+        def update(self, w, grad, state):
+            return w - self.lr * grad, (np.concat([state[0], w[:1]]),)
+
+    problem = problems.make("quadratic", rows=4, columns=3)
+    assert captured.why_not(problem, Growing()) == "the state of Growing changes its shape"
+
+
+def test_the_compiled_engine_of_a_sweep_is_the_replayed_run_off_the_host(xp):
+    problem = problems.make("quadratic", rows=4, columns=3, device=xp)
+    on_host = isinstance(problem.start, np.ndarray)
+    assert _loop_of("compiled", problem, methods.make("muon")) is (trajectories.run if on_host else captured.run)
 
 
 def test_a_pass_that_no_graph_holds_is_repeated_and_says_so(monkeypatch, caplog):
