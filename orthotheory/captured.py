@@ -1,7 +1,7 @@
 """Whole runs on a GPU in few launches: the steps between two records are captured once as a CUDA graph and replayed.
 
-A step on small matrices is some forty kernels of a few microseconds each, and starting them one by one takes
-longer than they run. A graph is started once for many steps. Off the GPU the same pass is repeated without a graph:
+A step on small matrices is many short kernels, and starting them one by one from Python is work of its own. A graph is
+started once for many steps. Off the GPU the same pass is repeated without a graph:
 this is how it is tested.
 """
 
@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from . import loop
 from .arrays import Array, array_namespace, backend_of, check_number, cupy_module, to_host
 from .methods import Method, lift
+from .methods.contract import leaves_of, with_leaves
 from .names import closest
 from .problems import Problem
 from .storage import digest
@@ -34,24 +34,12 @@ def why_not(problem: Problem, method: Method) -> str:
     w, _ = loop._first_weights(method, problem.start, None)
     before = method.init(w)
     after = method.step(w, getattr(problem, method.oracle)(w), before)[1]
-    for old, new in zip(_leaves(before), _leaves(after), strict=True):
+    for old, new in zip(leaves_of(before), leaves_of(after), strict=True):
         if not hasattr(old, "shape"):
             return f"the state of {type(method).__name__} holds a number that is not on the device"
         if old.shape != new.shape or old.dtype != new.dtype:
             return f"the state of {type(method).__name__} changes its shape"
     return ""
-
-
-def _leaves(tree: Any) -> list:
-    return [x for part in tree for x in _leaves(part)] if isinstance(tree, tuple) else [tree]
-
-
-def _rebuild(tree: Any, leaves: list) -> Any:
-    """Return the tree with its leaves taken from the front of a list."""
-    if not isinstance(tree, tuple):
-        return leaves.pop(0)
-    parts = [_rebuild(part, leaves) for part in tree]
-    return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
 
 
 class NotCaptured(RuntimeError):
@@ -177,17 +165,17 @@ def run(
     w, batch = loop._first_weights(method, first, batch)
     oracle, _ = loop._oracles(problem, method)
     tree, size = (w, method.init(w)), len(batch)
-    here = backend_of(_leaves(w)[0])
+    here = backend_of(leaves_of(w)[0])
     flags = [here.asarray(np.full(batch, -1, np.int64)), here.asarray(np.zeros((), np.int64))]
-    buffers: Carry = [here.xp.asarray(leaf, copy=True) for leaf in _leaves(tree)] + flags
+    buffers: Carry = [here.xp.asarray(leaf, copy=True) for leaf in leaves_of(tree)] + flags
 
     def step(carry: Carry) -> Carry:
         *leaves, lost, k = carry
-        w, state = _rebuild(tree, leaves)
+        w, state = with_leaves(tree, leaves)
         grad = oracle(w)
         for odd, x in enumerate((w, grad)):
             lost = here.xp.where(loop._finite(x, size) | (lost >= 0), lost, 2 * k + odd)
-        return [*_leaves(method.step(w, grad, state)), lost, k + 1]
+        return [*leaves_of(method.step(w, grad, state)), lost, k + 1]
 
     def repeat(count: int) -> Callable[[Carry], Carry]:
         def several(carry: Carry) -> Carry:
@@ -207,7 +195,7 @@ def run(
     codes = np.full(batch, -1)
     try:
         while True:
-            w, state = _rebuild(tree, list(buffers[:-2]))
+            w, state = with_leaves(tree, buffers[:-2])
             grad = oracle(w)
             codes = to_host(buffers[-2])
             for odd, x in enumerate((w, grad)):

@@ -19,7 +19,8 @@ from .kernels.programs import CompiledProgram, threads
 from .kernels.recording import Program
 from .methods import Lion, Method, SignDescent, Signum
 from .methods.auon import AuON
-from .trajectories import _leaves, _rebuild, record_update
+from .methods.contract import leaves_of, with_leaves
+from .trajectories import record_update
 
 
 class Step:
@@ -58,12 +59,14 @@ class Step:
         self.code = CompiledProgram(program, flat=True)
         self.w, self.steps = np.array(w, order="C"), 0
         start = method.init(self.w)
-        self.state = _rebuild(start, lambda i, x: np.array(np.broadcast_to(x, w.shape)) if np.ndim(x) else x)
+        self.state = with_leaves(
+            start, (np.array(np.broadcast_to(x, w.shape)) if np.ndim(x) else x for x in leaves_of(start))
+        )
         batch = w.shape[:-2]
         count = int(np.prod(batch))
         hyper = {k: np.broadcast_to(getattr(method, k), batch).reshape(count) for k in program.scalars}
         self._scalars = self.code.pack_scalars(hyper, count)
-        leaves = _leaves(self.state)
+        leaves = leaves_of(self.state)
         self._arrays = {f"state {i}": x for i, x in enumerate(leaves) if isinstance(x, np.ndarray)}
         self._workers = threads()
         self._pool = ThreadPoolExecutor(self._workers)

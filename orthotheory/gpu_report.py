@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import operator
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -133,16 +132,6 @@ def events(call: Callable[[], object], calls: int = 15) -> float:
         ended.synchronize()
         times.append(cupy.cuda.get_elapsed_time(began, ended) / 1e3)
     return statistics.median(times[2:])
-
-
-def clock(call: Callable[[], object], calls: int = 3) -> float:
-    """Return the median seconds of a call by the host's clock."""
-    times = []
-    for _ in range(calls):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
 
 
 def fractions(

@@ -18,7 +18,7 @@ from .arrays import Array, check_number, generator
 from .kernels import compiled
 from .kernels.recording import Program, Symbol, Unrecordable
 from .methods import BlockMethod, Method
-from .methods.contract import RANGES
+from .methods.contract import RANGES, leaves_of, with_leaves
 from .names import closest
 from .problems import Problem
 from .problems.noise import Gaussian, HeavyTailed, LowRank
@@ -100,9 +100,9 @@ def record_update(program: Program, method: Method, w: Symbol, grad: Symbol, lik
     arrays = {k: program.scalar(k) for k, v in method.config().items() if k in RANGES and np.ndim(v)}
     copy.__dict__.update({**method.__dict__, **arrays})
     before = method.init(like)
-    state = _rebuild(before, lambda i, leaf: _symbol_of(program, i, leaf))
+    state = with_leaves(before, (_symbol_of(program, i, leaf) for i, leaf in enumerate(leaves_of(before))))
     following, after = copy.update(w, grad, state)
-    for i, (old, new) in enumerate(zip(_leaves(before), _leaves(after), strict=True)):
+    for i, (old, new) in enumerate(zip(leaves_of(before), leaves_of(after), strict=True)):
         if isinstance(old, np.ndarray):
             program.output(f"state {i}", new)
         elif not (isinstance(new, Symbol) and new.index == (program.step() + 1).index):
@@ -110,25 +110,12 @@ def record_update(program: Program, method: Method, w: Symbol, grad: Symbol, lik
     program.output("w", following)
 
 
-def _leaves(state: Any) -> list:
-    return [x for part in state for x in _leaves(part)] if isinstance(state, tuple) else [state]
-
-
-def _rebuild(state: Any, change, count: list[int] | None = None):
-    count = [0] if count is None else count
-    if isinstance(state, tuple):
-        parts = [_rebuild(part, change, count) for part in state]
-        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
-    count[0] += 1
-    return change(count[0] - 1, state)
-
-
 def _zero_states(method: Method, problem: Problem) -> list[str]:
     """Return which matrices of a method's state are zero at first, whatever the weights."""
     m, n = problem.start.shape
     program = Program(m, n, problem.start.dtype)
     try:
-        leaves = _leaves(method.init(program.matrix("w")))  # type: ignore[arg-type]
+        leaves = leaves_of(method.init(program.matrix("w")))  # type: ignore[arg-type]
     except (Unrecordable, TypeError, AttributeError):
         return []
     zero = program.number(0.0).index
@@ -209,7 +196,7 @@ def run(
     wide = lambda x: np.broadcast_to(x, w.shape)  # noqa: E731
     arrays = {"w": code.pack(w), **{name: code.zeros(count) for name in _zero_states(method, problem)}}
     if any(name.startswith("state") and name not in arrays for name in code.names):
-        arrays |= {f"state {i}": code.pack(wide(x)) for i, x in enumerate(_leaves(method.init(w))) if np.ndim(x)}
+        arrays |= {f"state {i}": code.pack(wide(x)) for i, x in enumerate(leaves_of(method.init(w))) if np.ndim(x)}
     hyper = {k: np.broadcast_to(getattr(method, k), batch).reshape(count) for k in code.program.scalars}
     scalars, nothing = code.pack_scalars(hyper, count), eye.pack_scalars({}, count)
     codes = np.full(len(scalars) * code.lanes, -1, np.int64)

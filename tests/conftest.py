@@ -38,6 +38,21 @@ def xp(request) -> Backend:
     return backend("cpu") if request.param == "numpy" else strict_backend()
 
 
+@pytest.fixture
+def cli(capsys, monkeypatch, tmp_path):
+    """Run a command line in an empty folder; return (exit code, stdout, stderr)."""
+    from orthotheory.cli import command
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        code = command(list(arguments))
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return run
+
+
 def hard_matrices(seed: int = 0) -> dict[str, np.ndarray]:
     """Labeled matrices: the zero, rank-deficient, repeated, tiny, huge, tall, wide, thin and batched ones."""
     rng = np.random.default_rng(seed)

@@ -7,6 +7,7 @@ first into the second, block by block.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -27,6 +28,24 @@ RANGES: dict[str, dict[str, Any]] = {
     "eps": {"open_high": True},
     "gamma": {"open_low": True, "open_high": True},
 }
+
+
+def leaves_of(state: Any) -> list:
+    """Return the leaves of a state, a tree of tuples, from left to right."""
+    return [x for part in state for x in leaves_of(part)] if isinstance(state, tuple) else [state]
+
+
+def with_leaves(state: Any, leaves: Iterable) -> Any:
+    """Return a state of the same form with other leaves, from left to right."""
+    rest = iter(leaves)
+
+    def rebuilt(tree: Any) -> Any:
+        if not isinstance(tree, tuple):
+            return next(rest)
+        parts = [rebuilt(part) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+
+    return rebuilt(state)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .. import kernels
-from ..arrays import Array, array_namespace, dtype_name, to_host
+from ..arrays import Array, array_namespace, dtype_name, magnitude, to_host
 from .schedule import MUON_QUINTIC, Schedule
 
 
@@ -69,7 +69,7 @@ class HalfPrecision:
             raise TypeError(f"HalfPrecision needs float32 or float64 and a library with float16; got {dtype_name(g)}.")
         wide = g.shape[-2] <= g.shape[-1]
         single = xp.astype(self.schedule.normalization(g if wide else g.mT), xp.float32)
-        x = _power_above(xp.max(xp.abs(single), axis=(-2, -1), keepdims=True))
+        x = magnitude(single).scale
         y = xp.astype(single / x, xp.float16)
         for step in self.schedule.coefficients:
             y, x = _step(step, y, x, self.triangles)
@@ -81,8 +81,8 @@ def _step(step: tuple[float, ...], y: Array, x: Array, triangles: bool) -> tuple
     """Return (Y, x) of the next state c_0 X + c_1 R X + c_2 R^2 X from that of X = x Y."""
     xp = array_namespace(y)
     single = xp.astype(y, xp.float32)
-    r = _power_above(xp.max(xp.sum(single * single, axis=-1, keepdims=True), axis=-2, keepdims=True))
-    s = _symmetric(triangles, y, y, 1 / r)  # S = Y Y^T / r has entries up to 1; R = x^2 r S
+    r = magnitude(xp.sum(single * single, axis=-1, keepdims=True)).scale
+    s = _symmetric(triangles, y, y, 1 / r)  # S = Y Y^T / r has entries up to 2; R = x^2 r S
     r = r * x * x
     first, second, third = (*step, 0.0)[:3]
     f = (
@@ -92,7 +92,7 @@ def _step(step: tuple[float, ...], y: Array, x: Array, triangles: bool) -> tuple
     )
     update = xp.astype(f @ y, xp.float32)
     following = x * (first * single + r * update)
-    x = _power_above(xp.max(xp.abs(following), axis=(-2, -1), keepdims=True))
+    x = magnitude(following).scale
     return xp.astype(following / x, xp.float16), x
 
 
@@ -105,11 +105,3 @@ def _symmetric(triangles: bool, a: Array, b: Array, alpha: Array, d: Array | Non
     # the product is rounded once before alpha, which a power of two forgives; sums of float32 accumulate inside it
     product = alpha * xp.astype(a @ b.mT, xp.float32)
     return xp.astype(product if d is None else product + beta * xp.astype(d, xp.float32), xp.float16)
-
-
-def _power_above(size: Array) -> Array:
-    """Return the power of two at or above each size, 1 where it is zero or not finite."""
-    xp = array_namespace(size)
-    good = xp.isfinite(size) & (size > 0)
-    size = xp.where(good, size, xp.ones_like(size))
-    return xp.where(good, 2.0 ** xp.ceil(xp.log2(size)), xp.ones_like(size))

@@ -238,7 +238,7 @@ shrinking_radius = Theorem(
     sample=_needed,
     broken=lambda t: dataclasses.replace(t, rhs=lambda steps: np.array([0.05])),
     mistake="no growth beyond condition^0.05, which holds only where everything commutes",
-    # our notes had the exponent .22; this search finds .23 for n = 4 and .28 to .29 for 6 to 12, with intervals of .03
+    # our notes expected .22; the fitted exponents, larger from order 6 on, are in benchmarks/results/confirmations.json
     source="ours; lr and q tuned on a grid for each problem, `benchmarks/confirmations.py` for other sizes",
 )
 

@@ -10,23 +10,10 @@ import pytest
 
 from orthotheory import claims, methods, norms, problems, theory
 from orthotheory.arrays import cuda_is_available
-from orthotheory.cli import COMMANDS, command
+from orthotheory.cli import COMMANDS
 from orthotheory.storage import read_table
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch, tmp_path):
-    """Run a command line in an empty folder; return (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        code = command(list(arguments))
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return run
 
 
 def test_run_writes_a_table_a_manifest_and_a_plot(cli, tmp_path):

@@ -9,26 +9,12 @@ import numpy as np
 import pytest
 
 from orthotheory import claims, theory
-from orthotheory.cli import command
 from orthotheory.storage import read_json, write_json
 from orthotheory.theory.contract import Theorem
 from orthotheory.theory.falsify import statements
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "benchmarks" / "results" / "falsify.json"
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch, tmp_path):
-    """Run a command line in an empty folder; return (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        code = command(list(arguments))
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return run
 
 
 def _bowl(bound: float, **parts) -> Theorem:

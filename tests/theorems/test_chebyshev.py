@@ -24,13 +24,20 @@ def test_no_curvature_between_the_extreme_points_is_worse(steps):
     np.testing.assert_allclose(found, ch.worst_errors(case)[:3], rtol=1e-10)
 
 
-def test_heavy_ball_is_behind_gradient_descent_for_about_two_roots_of_the_condition_number():
-    _, descent, ball, *_ = np.array([ch.worst_errors(ch.Spectrum(0.01, 1.0, k)) for k in range(1, 60)]).T
-    behind = ball > descent
-    crossing = 1 + int(np.flatnonzero(~behind)[0])
-    assert 20 <= crossing <= 22
-    assert behind[: crossing - 1].all()
-    assert not behind[crossing - 1 :].any()
+@pytest.mark.parametrize("condition", [1e2, 1e4, 1e5])
+def test_heavy_ball_is_behind_gradient_descent_for_a_root_of_the_condition_number_times_its_logarithm(condition):
+    """(1 + k (1 + rho)) rho^k against 1 to leading order: k = c sqrt(kappa) with c = log(kappa) / 4 + log(2 c) / 2."""
+    factor = 1.0
+    for _ in range(50):
+        factor = np.log(condition) / 4 + np.log(2 * factor) / 2
+    expected = factor * np.sqrt(condition)
+    behind = {}
+    for k in (1, int(0.85 * expected), int(1.15 * expected) + 1, int(3 * expected)):
+        _, descent, ball, *_ = ch.worst_errors(ch.Spectrum(1 / condition, 1.0, k))
+        behind[k] = bool(ball > descent)
+    assert list(behind.values()) == [True, True, False, False]
+    if condition > 1e4:  # the control: no multiple of the root alone serves all conditions
+        assert 1.5 * 2.1 * np.sqrt(condition) < expected
 
 
 def test_the_errors_of_the_recursion_are_the_polynomial():

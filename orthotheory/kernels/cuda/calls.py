@@ -11,7 +11,7 @@ import numpy as np
 from ...arrays import Array, dtype_name
 from .optimizer_steps import MOST_THREADS, Steps
 from .sources import ACCUMULATORS, C_TYPES, MOST_ROWS, PATCHES, TILES, variant
-from .tensor_products import TensorProducts
+from .tensor_products import TensorProducts, check_symmetric_operands
 
 PIVOT_THREADS = 128
 PRODUCT_DEPTH = 16  # columns of a strip in symmetric_product.cu
@@ -196,14 +196,8 @@ class Kernels(Steps, TensorProducts):
         """
         dtype = dtype or dtype_name(a)
         b = a if b is None else b
-        if dtype not in C_TYPES or a.ndim < 2:
-            raise TypeError(f"symmetric_product needs matrices of {', '.join(C_TYPES)}; got {dtype}, {a.shape}.")
+        check_symmetric_operands("symmetric_product", a, b, d, beta, dtype, C_TYPES)
         *batch, m, k = map(int, a.shape)
-        if b.shape != a.shape or b.dtype != a.dtype:
-            raise ValueError(f"symmetric_product needs b like a, {a.shape} {a.dtype}; got {b.shape} {b.dtype}.")
-        if (beta and d is None) or (d is not None and (d.shape != (*batch, m, m) or d.dtype != a.dtype)):
-            got = "none" if d is None else f"{d.shape} {d.dtype}"
-            raise ValueError(f"symmetric_product needs d of shape {(*batch, m, m)} and {a.dtype} with beta; got {got}.")
         xp = self.processor.xp
         c = xp.empty((*batch, m, m), a.dtype)
         number = np.float64 if dtype == "float64" else np.float32

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -92,12 +92,8 @@ class TensorProducts:
         """
         dtype = dtype or dtype_name(a)
         b = a if b is None else b
-        if dtype not in ("float16", "bfloat16", "float32") or a.ndim < 2:
-            raise TypeError(f"symmetric_tensor needs float16, bfloat16 or float32 matrices; got {dtype}, {a.shape}.")
+        check_symmetric_operands("symmetric_tensor", a, b, d, beta, dtype, ("float16", "bfloat16", "float32"))
         *batch, m, k = map(int, a.shape)
-        fits = d is None or (d.shape == (*batch, m, m) and d.dtype == a.dtype)
-        if b.shape != a.shape or b.dtype != a.dtype or not fits or (beta and d is None):
-            raise ValueError(f"symmetric_tensor needs b like a {a.shape} {a.dtype}, and d {(*batch, m, m)} with beta.")
         xp = self.processor.xp
         c = xp.empty((*batch, m, m), a.dtype)
         strips, count = -(-m // SIDE), math.prod(batch)
@@ -112,6 +108,20 @@ class TensorProducts:
                 *map(np.int32, (m, k, strips)),
             )  # fmt: skip
         return c
+
+
+def check_symmetric_operands(
+    who: str, a: Array, b: Array, d: Array | None, beta: float, dtype: str, allowed: Iterable[str]
+) -> None:
+    """Refuse what alpha A B^T + beta D is not defined for, saying what came."""
+    if dtype not in allowed or a.ndim < 2:
+        raise TypeError(f"{who} needs matrices of {', '.join(allowed)}; got {dtype}, {a.shape}.")
+    *batch, m, _ = map(int, a.shape)
+    if b.shape != a.shape or b.dtype != a.dtype:
+        raise ValueError(f"{who} needs b like a, {a.shape} {a.dtype}; got {b.shape} {b.dtype}.")
+    if (beta and d is None) or (d is not None and (d.shape != (*batch, m, m) or d.dtype != a.dtype)):
+        got = "none" if d is None else f"{d.shape} {d.dtype}"
+        raise ValueError(f"{who} needs d of shape {(*batch, m, m)} and {a.dtype} with beta; got {got}.")
 
 
 def tensor_memory(m: int, n: int) -> int:
