@@ -38,10 +38,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, Math, display
-from ipywidgets import FloatLogSlider, FloatSlider, interact
+from ipywidgets import FloatLogSlider, FloatSlider
 
 import orthotheory as ot
 from orthotheory import claims, problems, surgery
+from orthotheory.plotting.sliders import explore
 from orthotheory.methods import Adam, GradientDescent, Muon, Surgery
 from orthotheory.plotting import COLORS
 from orthotheory.polar import polar_factor
@@ -64,14 +65,6 @@ RULES = {
     "config": COLORS["green"],
     "pcgrad": COLORS["orange"],
 }
-
-
-def explore(draw, **sliders):
-    """Draw with sliders; without them where nobody can move them (ORTHOTHEORY_SLIDERS=0, as `make notebooks` sets)."""
-    if os.environ.get("ORTHOTHEORY_SLIDERS", "1") == "0":
-        draw()
-    else:
-        interact(draw, **{name: slider() for name, slider in sliders.items()})
 
 
 def paper_figure(name):

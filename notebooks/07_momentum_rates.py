@@ -40,12 +40,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, Math, display
-from ipywidgets import FloatLogSlider, IntSlider, interact
+from ipywidgets import FloatLogSlider, IntSlider
 from scipy.optimize import linprog
 from scipy.stats import binom
 
 import orthotheory as ot
 from orthotheory import problems
+from orthotheory.plotting.sliders import explore
 from orthotheory.plotting import COLORS
 from orthotheory.polar import polar_factor
 from orthotheory.theory import derivations, derivations_noise, quadratic_rates
@@ -64,14 +65,6 @@ FIGURES = ot.reproduce.load_figures(ot.reproduce.find_root())
 
 def sentence(text):
     display(Markdown(text))
-
-
-def explore(draw, **sliders):
-    """Draw with sliders; without them where nobody can move them (ORTHOTHEORY_SLIDERS=0, as `make notebooks` sets)."""
-    if os.environ.get("ORTHOTHEORY_SLIDERS", "1") == "0":
-        draw()
-    else:
-        interact(draw, **{name: slider() for name, slider in sliders.items()})
 
 
 # %% [markdown]

@@ -33,11 +33,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, Math, display
-from ipywidgets import FloatLogSlider, FloatSlider, IntSlider, interact
+from ipywidgets import FloatLogSlider, FloatSlider, IntSlider
 from matplotlib.colors import LinearSegmentedColormap
 
 import orthotheory as ot
 from orthotheory import comparison, norms, problems, regimes
+from orthotheory.plotting.sliders import explore
 from orthotheory.methods import DualScaled, GradientDescent, TrustRegion
 from orthotheory.plotting import COLORS
 from orthotheory.theory import derivations_noise, floors, quadratic_rates
@@ -57,14 +58,6 @@ SPECTRAL, FROBENIUS = norms.Spectral(), norms.Frobenius()
 
 def sentence(text):
     display(Markdown(text))
-
-
-def explore(draw, **sliders):
-    """Draw with sliders; without them where nobody can move them (ORTHOTHEORY_SLIDERS=0, as `make notebooks` sets)."""
-    if os.environ.get("ORTHOTHEORY_SLIDERS", "1") == "0":
-        draw()
-    else:
-        interact(draw, **{name: slider() for name, slider in sliders.items()})
 
 
 def state(label):
